@@ -1,0 +1,125 @@
+"""Every error that handgrad raises for a user's mistake, each with its code.
+
+A message says what is wrong, where, why, and what to do. The command prints it as one line and exits with
+status 2; in Python it is an ordinary exception. The hundreds of a code name the topic: HG1 words and data,
+HG2 gradients, HG7 training and run folders, HG9 the installation.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class HandgradError(Exception):
+    """The base of every error below; ``code`` is its HG code and ``str(error)`` begins with it."""
+
+    code: ClassVar[str] = "HG000"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class WordsNotReadableError(HandgradError):
+    """The word list is missing, is a folder, or may not be read."""
+
+    code = "HG101"
+
+
+class WordsNotTextError(HandgradError):
+    """The word list is not UTF-8 text."""
+
+    code = "HG102"
+
+
+class TooFewWordsError(HandgradError):
+    """The word list is empty, or holds a single word."""
+
+    code = "HG103"
+
+
+class MarkerInWordError(HandgradError):
+    """A word holds ``.``, which marks where a word begins and ends."""
+
+    code = "HG104"
+
+
+class EmptySplitError(HandgradError):
+    """The split would leave train, dev or test without a word."""
+
+    code = "HG105"
+
+
+class DownloadError(HandgradError):
+    """The original names list could not be fetched, or what came is not that list."""
+
+    code = "HG106"
+
+
+class UnknownSymbolError(HandgradError):
+    """A word holds a symbol that the vocabulary does not have."""
+
+    code = "HG107"
+
+
+class NotComparableError(HandgradError):
+    """A comparison was asked of something that has no gradient to compare."""
+
+    code = "HG200"
+
+
+class InvalidOptionError(HandgradError):
+    """An option has a value that cannot work."""
+
+    code = "HG701"
+
+
+class RunExistsError(HandgradError):
+    """A new run was asked for in a folder that already holds something."""
+
+    code = "HG702"
+
+
+class RunNotFoundError(HandgradError):
+    """The folder holds no run."""
+
+    code = "HG703"
+
+
+class RunMismatchError(HandgradError):
+    """A run's files, or the options given with ``--resume``, do not belong together."""
+
+    code = "HG704"
+
+
+class DamagedRunError(HandgradError):
+    """A file of a run folder was changed or cut short."""
+
+    code = "HG705"
+
+
+class DivergedError(HandgradError):
+    """The training loss became NaN or infinite."""
+
+    code = "HG706"
+
+
+class LockStepError(HandgradError):
+    """A gradient written by hand differs from autograd's by more than rounding."""
+
+    code = "HG707"
+
+
+class RunBusyError(HandgradError):
+    """Another process is training in this run folder."""
+
+    code = "HG708"
+
+
+class MissingExtraError(HandgradError):
+    """An optional dependency is not installed."""
+
+    code = "HG901"
