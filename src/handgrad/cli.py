@@ -1,0 +1,377 @@
+"""The command ``handgrad``. It parses options, calls the library and prints; it decides nothing itself.
+
+Every command imports what it needs when it runs, so that ``handgrad --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from handgrad.errors import HandgradError, RunMismatchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from handgrad.data import WordList
+    from handgrad.training import Run
+
+app = typer.Typer(
+    help="Check, derive and compile backward passes written by hand in PyTorch.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Show what a word list is made of, or download the original one.")
+app.add_typer(data_app, name="data")
+
+
+class SplitName(StrEnum):
+    """How words are divided into train, dev and test."""
+
+    shuffle = "shuffle"
+    distinct = "distinct"
+
+
+class SpellingName(StrEnum):
+    """How the two lines with two spellings are written."""
+
+    exact = "exact"
+    plain = "plain"
+
+
+SEED = 2147483647
+
+Words = Annotated[
+    Path | None,
+    typer.Option(help="Word list, one word a line, UTF-8. [default: $HANDGRAD_WORDS, else the built-in names]"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+Seed = Annotated[int, typer.Option(help="Seed of the one random generator.")]
+SplitOption = Annotated[SplitName, typer.Option(help="Divide the words as they stand, or by distinct word.")]
+BlockSize = Annotated[int, typer.Option(help="Symbols of context.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+
+def main() -> None:
+    """Run the command; a user's mistake becomes one line on stderr and exit status 2."""
+    try:
+        app()
+    except HandgradError as error:
+        _console(stderr=True).print(f"error: {error}", style="red", soft_wrap=True)
+        sys.exit(2)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"handgrad {version('handgrad')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _handgrad(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def exercises(
+    words: Words = None,
+    n_embd: Annotated[int, typer.Option(help="Numbers for each symbol.")] = 10,
+    n_hidden: Annotated[int, typer.Option(help="Neurons of the hidden layer.")] = 64,
+    block_size: BlockSize = 3,
+    batch_size: Annotated[int, typer.Option(help="Rows in the minibatch.")] = 32,
+    seed: Seed = SEED,
+    spelling: Annotated[
+        SpellingName, typer.Option(help="exact: rounds as autograd does; plain: as on paper.")
+    ] = SpellingName.exact,
+    as_json: AsJson = False,
+) -> None:
+    """Compare every gradient written by hand with autograd's, on a real minibatch.
+
+    Exit status 1 if a gradient is not right.
+    """
+    word_list = _load_words(words)
+    from handgrad.data import build_dataset
+    from handgrad.exercises import run_exercises
+    from handgrad.reports.terminal import print_comparisons
+
+    done = run_exercises(
+        build_dataset(word_list.words, block_size),
+        n_embd=n_embd,
+        n_hidden=n_hidden,
+        batch_size=batch_size,
+        seed=seed,
+        spelling=spelling.value,
+    )
+    if as_json:
+        tables = [{"title": e.title, "gradients": [c.to_dict() for c in e.comparisons]} for e in done]
+        _print_json({"schema": "handgrad.exercises/1", "words": word_list.source, "exercises": tables})
+    else:
+        for exercise in done:
+            print_comparisons(_console(), exercise.title, exercise.comparisons)
+    if not all(all(exercise.comparisons) for exercise in done):
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    words: Words = None,
+    out: Annotated[Path | None, typer.Option(help="New run folder. [default: runs/1, runs/2, ...]")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
+    n_embd: Annotated[int, typer.Option(help="Numbers for each symbol.")] = 10,
+    n_hidden: Annotated[int, typer.Option(help="Neurons of the hidden layer.")] = 200,
+    block_size: BlockSize = 3,
+    batch_size: Annotated[int, typer.Option(help="Rows in a minibatch.")] = 32,
+    steps: Annotated[int, typer.Option(help="Updates of the parameters.")] = 200_000,
+    lr: Annotated[float, typer.Option(help="Learning rate of the first half.")] = 0.1,
+    lr_final: Annotated[float, typer.Option(help="Learning rate of the second half.")] = 0.01,
+    seed: Seed = SEED,
+    split: SplitOption = SplitName.shuffle,
+    lock_step: Annotated[
+        int, typer.Option(metavar="N", help="Every N steps compare all gradients with autograd. [0: never]")
+    ] = 0,
+    log_every: Annotated[int, typer.Option(help="Steps in a line of metrics.jsonl.")] = 100,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 1000,
+    threads: Annotated[int, typer.Option(help="Threads of PyTorch.")] = 1,
+    plots: Annotated[bool, typer.Option("--plots", help="Draw the run as PNG files at the end.")] = False,
+    names: Annotated[int, typer.Option(help="Words to sample at the end.", min=0)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Train the names model with the gradients written by hand; autograd is off.
+
+    Ctrl-C saves and says how to go on.
+    """
+    word_list = None if resume else _load_words(words)
+    from handgrad.reports.terminal import print_losses, print_samples
+    from handgrad.training import Config, Run, evaluate, sample_words
+    from handgrad.training import train as train_run
+
+    if plots:
+        from handgrad.training.plots import plot_run, require_matplotlib
+
+        require_matplotlib()
+    options = {field.name: context.params[field.name] for field in fields(Config)}
+    options["split"] = split.value
+    if word_list is None:
+        assert resume is not None  # noqa: S101
+        run = _reopen(context, resume, options)
+    else:
+        run = Run.create(out, Config(**options), word_list.words, word_list.source)
+
+    console = _console(stderr=as_json)
+    _print_start(console, run)
+    with _stop_on_signals() as stopped_by, _progress(run) as progress:
+        state = train_run(run, progress=progress, stopped=lambda: bool(stopped_by))
+    finished = state.step == run.config.steps
+    if not finished:
+        console.print(
+            f"stopped at step {state.step} of {run.config.steps}; everything is saved. Go on with:\n"
+            f"  handgrad train --resume {run.path}",
+            soft_wrap=True,
+        )
+        raise typer.Exit(128 + stopped_by[0])
+
+    dataset = run.dataset()
+    losses = evaluate(state.parameters, dataset)
+    run.write_result({"step": state.step, "losses": losses})
+    samples = sample_words(state.parameters, dataset, count=names, seed=run.config.seed) if names else []
+    pictures = plot_run(run) if plots else []
+    if as_json:
+        _print_json(
+            {
+                "schema": "handgrad.train/1",
+                "run": str(run.path),
+                "step": state.step,
+                "losses": losses,
+                "names": [sample._asdict() for sample in samples],
+                "plots": [str(picture) for picture in pictures],
+            }
+        )
+        return
+    print_losses(console, losses)
+    print_samples(console, samples)
+    for picture in pictures:
+        console.print(f"plot: {picture}", soft_wrap=True)
+    console.print(f"run: {run.path}   more names: handgrad sample {run.path}", soft_wrap=True)
+
+
+@app.command()
+def sample(
+    run: RunFolder,
+    count: Annotated[int, typer.Option(help="How many words.")] = 20,
+    seed: Seed = SEED,
+    temperature: Annotated[float, typer.Option(help="Below 1: more typical words; above: stranger ones.")] = 1.0,
+    as_json: AsJson = False,
+) -> None:
+    """Draw words from a trained run, each marked as new or as one of its training words."""
+    from handgrad.reports.terminal import print_samples
+    from handgrad.training import Run, sample_words
+
+    opened = Run.open(run)
+    samples = sample_words(
+        opened.load_checkpoint().parameters, opened.dataset(), count=count, seed=seed, temperature=temperature
+    )
+    if as_json:
+        _print_json({"schema": "handgrad.sample/1", "names": [drawn._asdict() for drawn in samples]})
+    else:
+        print_samples(_console(), samples)
+
+
+@app.command()
+def evaluate(run: RunFolder, as_json: AsJson = False) -> None:
+    """Measure a run's loss on train, dev and test, beside the bigram baseline."""
+    from handgrad.reports.terminal import print_losses
+    from handgrad.training import Run
+    from handgrad.training import evaluate as evaluate_parameters
+
+    opened = Run.open(run)
+    state = opened.load_checkpoint()
+    losses = evaluate_parameters(state.parameters, opened.dataset())
+    if as_json:
+        _print_json({"schema": "handgrad.evaluate/1", "run": str(run), "step": state.step, "losses": losses})
+    else:
+        console = _console()
+        console.print(f"{run}, step {state.step:,} of {opened.config.steps:,}", soft_wrap=True)
+        print_losses(console, losses)
+
+
+@data_app.callback(invoke_without_command=True)
+def data(
+    context: typer.Context,
+    words: Words = None,
+    split: SplitOption = SplitName.shuffle,
+    block_size: BlockSize = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Show words, symbols, rows of each split, and how many words two splits share."""
+    if context.invoked_subcommand:
+        return
+    word_list = _load_words(words)
+    from handgrad.data import build_dataset, describe
+    from handgrad.reports.terminal import print_data
+
+    facts = describe(build_dataset(word_list.words, block_size, split.value))
+    if as_json:
+        _print_json({"schema": "handgrad.data/1", "source": word_list.source, **facts})
+    else:
+        print_data(_console(), word_list.source, facts)
+
+
+@data_app.command()
+def download() -> None:
+    """Download the original names list into the user's cache folder, and print where it lies."""
+    from handgrad.data import download_names
+
+    typer.echo(download_names())
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False)
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _load_words(path: Path | None) -> WordList:
+    from handgrad.data import load_words
+
+    word_list = load_words(path)
+    for note in word_list.notes:
+        _console(stderr=True).print(f"note: {note}", style="yellow", soft_wrap=True)
+    return word_list
+
+
+def _reopen(context: typer.Context, path: Path, options: dict[str, Any]) -> Run:
+    """Open the run to resume; options that were typed must be the run's own, `--lock-step` apart."""
+    from handgrad.training import Run
+
+    run = Run.open(path)
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        option = "--" + name.replace("_", "-")
+        if name in ("words", "out"):
+            raise RunMismatchError(f"{option} does not go with --resume: {path} keeps its own words and its place")
+        if name == "lock_step":
+            run = replace(run, config=replace(run.config, lock_step=options[name]))
+        elif name in options and options[name] != getattr(run.config, name):
+            raise RunMismatchError(
+                f"{option} {options[name]} does not fit {path}, which was started with {getattr(run.config, name)}: "
+                f"leave {option} out, or start a new run with --out"
+            )
+    return run
+
+
+def _print_start(console: Console, run: Run) -> None:
+    state, config = run.load_checkpoint(), run.config
+    size = sum(parameter.nelement() for parameter in state.parameters)
+    where = f"from step {state.step:,} " if state.step else ""
+    console.print(
+        f"{run.path}: {len(run.words):,} words ({run.words_source}), {size:,} parameters, "
+        f"{where}to step {config.steps:,}",
+        soft_wrap=True,
+    )
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[list[int]]:
+    """Collect the first SIGINT or SIGTERM instead of dying of it; the second one ends the process as usual."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def remember(number: int, _frame: object) -> None:
+        received.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, remember)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(run: Run) -> Iterator[Callable[[int, float], None]]:
+    """Show a bar with loss and steps a second on stderr."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_console(stderr=True)) as bar:
+        task = bar.add_task("training", total=run.config.steps, loss="", speed="")
+        first = run.load_checkpoint().step
+        bar.update(task, completed=first)
+
+        def show(step: int, loss: float) -> None:
+            elapsed = bar.tasks[0].elapsed or 0
+            speed = f"{(step - first) / elapsed:,.0f} steps/s" if elapsed else ""
+            bar.update(task, completed=step, loss=f"{loss:.4f}", speed=speed)
+
+        yield show

@@ -1,0 +1,91 @@
+"""The exercises on a real minibatch: gradients by hand beside autograd's, a table for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from handgrad.checker import Comparison, compare_pass
+from handgrad.data import Dataset
+from handgrad.errors import InvalidOptionError
+from handgrad.models.mlp import Parameters, atomic, batch_norm, cross_entropy, fast, initialise
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One table."""
+
+    title: str
+    comparisons: list[Comparison]
+
+
+class _Dlogits(NamedTuple):
+    dlogits: Tensor
+
+
+class _Dhprebn(NamedTuple):
+    dhprebn: Tensor
+
+
+def run_exercises(
+    dataset: Dataset,
+    *,
+    n_embd: int = 10,
+    n_hidden: int = 64,
+    batch_size: int = 32,
+    seed: int = 2147483647,
+    spelling: atomic.Spelling = "exact",
+) -> list[Exercise]:
+    """Compare exercises 1 to 4 with autograd on one minibatch of ``dataset``'s training rows.
+
+    The parameters and the minibatch are drawn from one generator, seeded with ``seed``.
+
+    Raises:
+        InvalidOptionError: a size is less than 1, ``batch_size`` less than 2, or the spelling unknown.
+    """
+    for option, size, least in (
+        ("n-embd", n_embd, 1),
+        ("n-hidden", n_hidden, 1),
+        ("batch-size", batch_size, 2),
+    ):
+        if size < least:
+            raise InvalidOptionError(f"--{option} {size} must be {least} or more")
+    if spelling not in ("plain", "exact"):
+        raise InvalidOptionError(f"--spelling {spelling} must be `plain` or `exact`")
+    g = torch.Generator().manual_seed(seed)
+    parameters = initialise(len(dataset.vocabulary), dataset.block_size, n_embd, n_hidden, generator=g)
+    X, Y = (torch.from_numpy(data) for data in dataset.train)
+    ix = torch.randint(0, X.shape[0], (batch_size,), generator=g)  # (n,)
+    batch = X[ix], Y[ix]
+    return [
+        Exercise(
+            "Exercise 1: every gradient by hand",
+            compare_pass(atomic.forward, partial(atomic.backward, spelling=spelling), parameters, *batch),
+        ),
+        Exercise(
+            "Exercise 2: cross-entropy in one line",
+            compare_pass(atomic.forward, _cross_entropy_backward, parameters, *batch),
+        ),
+        Exercise(
+            "Exercise 3: batch norm in one line",
+            compare_pass(atomic.forward, _batch_norm_backward, parameters, *batch),
+        ),
+        Exercise(
+            "Exercise 4: the pair for training, made of both",
+            compare_pass(fast.forward, fast.backward, parameters, *batch),
+        ),
+    ]
+
+
+def _cross_entropy_backward(_parameters: Parameters, values: atomic.Values, _Xb: Tensor, Yb: Tensor) -> _Dlogits:
+    return _Dlogits(cross_entropy.backward(values.logits, Yb))
+
+
+def _batch_norm_backward(parameters: Parameters, values: atomic.Values, Xb: Tensor, Yb: Tensor) -> _Dhprebn:
+    dhpreact = atomic.backward(parameters, values, Xb, Yb, spelling="exact").dhpreact
+    gradients = batch_norm.backward(dhpreact, parameters.bngain, values.bnraw, values.bnvar_inv)
+    return _Dhprebn(gradients.dhprebn)

@@ -1,0 +1,1 @@
+"""What handgrad found, for people and for machines. Reports compute nothing."""
