@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from handgrad.errors import DownloadError
 
@@ -35,10 +36,9 @@ def download_names(*, url: str = NAMES_URL, progress: bool = True) -> Path:
     try:
         return Path(pooch.retrieve(url, NAMES_SHA256, fname="names.txt", path=folder, downloader=downloader))
     except requests.HTTPError as error:
-        response = error.response
-        problem = (
-            f"the server answered {response.status_code} {response.reason}" if response is not None else str(error)
-        )
+        response: Any = error.response
+        response.close()
+        problem = f"the server answered {response.status_code} {response.reason}"
     except requests.RequestException as error:
         problem = f"the connection failed ({type(error).__name__})"
     except ValueError:
