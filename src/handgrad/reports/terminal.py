@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from handgrad.checker import Comparison, Verdict
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-COLOURS: dict[Verdict, str] = {
+    from rich.console import Console
+
+    from handgrad.checker import Comparison
+
+COLOURS = {
     "right": "green",
     "wrong": "bold red",
     "missing": "yellow",
@@ -19,13 +22,17 @@ COLOURS: dict[Verdict, str] = {
 }
 
 
+def comparison_line(comparison: Comparison) -> Text:
+    """Return the row of ``comparison`` with its verdict in colour."""
+    row, _, because = str(comparison).partition(f" | {comparison.verdict}")
+    return Text.assemble(row, " | ", (comparison.verdict, COLOURS[comparison.verdict]), because)
+
+
 def print_comparisons(console: Console, title: str, comparisons: Sequence[Comparison]) -> None:
     """Print a row for each comparison, and a line that counts them."""
     console.print(Text(title, style="bold"))
     for comparison in comparisons:
-        row, _, verdict = str(comparison).partition(f" | {comparison.verdict}")
-        text = Text.assemble(row, " | ", (comparison.verdict, COLOURS[comparison.verdict]), verdict)
-        console.print(text, soft_wrap=True)
+        console.print(comparison_line(comparison), soft_wrap=True)
     exact = sum(comparison.exact for comparison in comparisons)
     right = sum(map(bool, comparisons))
     console.print(f"{right} of {len(comparisons)} right, {exact} bit for bit\n", style="dim")
