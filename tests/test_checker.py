@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import handgrad
-from handgrad.checker import Comparison, broadcast_dims, compare, compare_pass
+from handgrad.checker import Comparison, autograd_gradients, broadcast_dims, compare, compare_pass
 from handgrad.errors import NotComparableError
 from handgrad.models.mlp import atomic, fast
 from pairs import fixed_pair_input, random_pair_input, with_line_changed
@@ -187,6 +187,20 @@ def test_empty_gradients_are_compared_by_shape() -> None:
     assert not compare("x", torch.zeros(3, 0), torch.zeros(0, 3))
 
 
+def test_complex_gradients_are_compared_with_both_parts() -> None:
+    z = torch.tensor([1 + 2j])
+
+    assert compare("z", z, z)
+    assert not compare("z", z.conj().resolve_conj(), z)
+
+
+def test_sparse_gradients_are_compared_as_dense_ones() -> None:
+    dense = torch.eye(3)
+
+    assert compare("C", dense, dense.to_sparse())
+    assert not compare("C", 2 * dense, dense.to_sparse())
+
+
 def test_something_that_is_no_tensor_cannot_be_compared() -> None:
     with pytest.raises(NotComparableError, match="dx is a list, not a tensor"):
         compare("x", [1.0], torch.ones(1))  # type: ignore[arg-type]
@@ -289,6 +303,39 @@ def test_compare_pass_changes_nothing_that_it_is_given() -> None:
 
     assert all(map(torch.equal, (*parameters, Xb, Yb), before))
     assert not any(p.requires_grad for p in parameters)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"out": torch.ones(2)}, "forward returns no value called loss"),
+        ({"loss": torch.ones(2, requires_grad=True)}, r"forward returns a loss of shape \(2,\)"),
+        ({"loss": torch.ones(())}, "forward returns a loss of another kind"),
+        ({"loss": 3.0}, "forward returns a loss of another kind"),
+    ],
+)
+def test_a_forward_without_a_scalar_loss_is_told(values: dict[str, object], message: str) -> None:
+    class Result:
+        def _asdict(self) -> dict[str, object]:
+            return values
+
+    with pytest.raises(NotComparableError, match=message):
+        autograd_gradients(lambda *_: Result(), *fixed_pair_input())
+
+
+def test_values_that_are_no_tensors_are_passed_over() -> None:
+    parameters, Xb, Yb = fixed_pair_input()
+
+    class Result:
+        def __init__(self, loss: Tensor) -> None:
+            self.loss = loss
+
+        def _asdict(self) -> dict[str, object]:
+            return {"n": 33, "label": "a", "loss": self.loss}
+
+    gradients = autograd_gradients(lambda p, X, Y: Result(atomic.forward(p, X, Y).loss), parameters, Xb, Yb)
+
+    assert set(gradients) == {*parameters._fields, "loss"}
 
 
 def test_a_gradient_without_a_value_is_named() -> None:

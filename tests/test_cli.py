@@ -229,8 +229,27 @@ def test_a_diverging_run_says_what_to_try(tmp_path: Path) -> None:
     result = run("train", "--lr", "1e30", *SMALL, cwd=tmp_path)
 
     assert result.code == 2
-    assert "error: HG706: the loss of step " in result.stderr
+    assert "error: HG706: at step " in result.stderr
     assert "try a smaller --lr" in result.stderr
+
+
+def test_sizes_beyond_the_memory_get_one_sentence(tmp_path: Path) -> None:
+    result = run("exercises", "--n-hidden", str(10**13), cwd=tmp_path)
+
+    assert (result.code, result.stderr) == (
+        2,
+        "error: there is not enough memory for these sizes: choose smaller ones\n",
+    )
+
+
+def test_a_terminal_that_lacks_letters_gets_their_numbers(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("josé\n李白\nada\neva\nben\ndan\n", encoding="utf-8")
+
+    table = run("data", "--words", "words.txt", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    as_json = run("data", "--words", "words.txt", "--json", cwd=tmp_path, PYTHONIOENCODING="ascii")
+
+    assert (table.code, table.stderr) == (0, "")
+    assert as_json.json["alphabet"] == "abdejnosv\xe9\u674e\u767d"
 
 
 def test_options_that_are_not_the_runs_own_do_not_go_with_resume(trained: Path) -> None:

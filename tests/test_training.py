@@ -24,6 +24,7 @@ from handgrad.errors import (
     RunExistsError,
     RunMismatchError,
     RunNotFoundError,
+    RunNotWritableError,
 )
 from handgrad.models.mlp import MLP, fast
 from handgrad.training import Config, Run, evaluate, sample_words, train
@@ -196,8 +197,26 @@ def test_a_loss_that_overflows_stops_with_the_step_and_keeps_the_checkpoint(tmp_
     with pytest.raises(DivergedError) as raised:
         train(run)
 
-    assert "at learning rate 1e+30: try a smaller --lr" in str(raised.value)
+    assert "with learning rate 1e+30: try a smaller --lr" in str(raised.value)
     assert all(p.isfinite().all() for p in run.load_checkpoint().parameters)
+
+
+def test_parameters_that_overflow_never_replace_a_good_checkpoint(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run", replace(SMALL, checkpoint_every=1))
+    model = replace(MLP, backward=with_line_changed(fast.backward, "dlogits.sum(0)", "dlogits.sum(0) / 0"))
+
+    with pytest.raises(DivergedError, match="at step 1 b2 holds NaN or infinity"):
+        train(run, model=model)
+
+    assert run.load_checkpoint().step == 0
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    (run.path / ".checkpoint.safetensors.part").mkdir()
+
+    with pytest.raises(RunNotWritableError, match=r"checkpoint\.safetensors cannot be written \(Is a directory\)"):
+        run.save_checkpoint(run.load_checkpoint())
 
 
 # options
@@ -211,6 +230,7 @@ def test_a_loss_that_overflows_stops_with_the_step_and_keeps_the_checkpoint(tmp_
         ("block_size", 0, "--block-size 0 must be 1 or more"),
         ("steps", 0, "--steps 0 must be 1 or more"),
         ("lr", -0.1, "--lr -0.1 must be a positive number"),
+        ("lr", 1e39, "--lr 1e+39 must be a number that float32 can hold"),
         ("lr_final", float("nan"), "--lr-final nan must be a positive number"),
         ("lock_step", -1, "--lock-step -1 must be 0 (never) or more"),
         ("seed", -1, "--seed -1 must lie between 0 and 2**63 - 1"),

@@ -172,7 +172,7 @@ missing: dh is None: not written yet
         return Comparison(name, None, expected_shape, "missing", note=f"d{name} is None: not written yet")
     if not isinstance(gradient, Tensor):
         raise NotComparableError(f"d{name} is a {type(gradient).__name__}, not a tensor")
-    gradient, autograd = gradient.detach(), autograd.detach()
+    gradient, autograd = _dense(gradient), _dense(autograd)
     shape = tuple(gradient.shape)
     maxdiff = _maxdiff(gradient, autograd)
     mistake = _shape_mistake(name, shape, expected_shape) or _dtype_mistake(name, gradient.dtype, autograd.dtype)
@@ -193,7 +193,7 @@ missing: dh is None: not written yet
         autograd_error = _maxdiff(autograd, in_float64.truth)
     if exact:
         verdict: Verdict = "right"
-    elif in_float64 is not None and gradient.dtype != torch.float64:
+    elif in_float64 is not None and gradient.dtype not in (torch.float64, torch.complex128):
         verdict = "right" if _shrinks(gradient, autograd, in_float64) else "wrong"
     elif maxdiff <= ROUNDINGS * _unit_roundoff(gradient) * _largest(autograd):
         verdict = "right"
@@ -218,6 +218,12 @@ def compare_pass(
     ``forward(parameters, *batch)`` returns a NamedTuple of values, with the scalar ``loss`` among them.
     ``backward(parameters, values, *batch)`` returns a NamedTuple of gradients, each named ``d`` + the name of its
     value or parameter. Both must work in any floating dtype. Nothing that is given is changed.
+
+    This compares numbers as they come out. A line that is wrong by something that is zero in truth, such as a missing
+    branch through ``logit_maxes``, computes the right numbers and passes.
+
+    Raises:
+        NotComparableError: there is no scalar ``loss``, or a gradient is that of no value or parameter.
 
     >>> import torch
     >>> from handgrad.models.mlp import atomic
@@ -249,11 +255,21 @@ def autograd_gradients(forward: Callable[..., Named], parameters: Named, *batch:
     """Return autograd's gradient of every parameter and every value of ``forward``, by name.
 
     A value on which the loss does not depend has a gradient of zeros.
+
+    Raises:
+        NotComparableError: ``forward`` returns no scalar ``loss`` that depends on the parameters.
     """
     leaves = _map(parameters, lambda p: p.detach().clone().requires_grad_())
     with torch.enable_grad():
         values = forward(leaves, *batch)._asdict()
-        tensors = {name: t for name, t in (leaves._asdict() | values).items() if t.requires_grad}
+        loss = values.get("loss")
+        if not isinstance(loss, Tensor) or loss.dim() or not loss.requires_grad:
+            found = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) and loss.dim() else "of another kind"
+            problem = "no value called loss" if loss is None else f"a loss {found}"
+            raise NotComparableError(f"forward returns {problem}: it must return a scalar loss of its parameters")
+        tensors = {
+            name: t for name, t in (leaves._asdict() | values).items() if isinstance(t, Tensor) and t.requires_grad
+        }
         gradients = torch.autograd.grad(values["loss"], list(tensors.values()), materialize_grads=True)
     return dict(zip(tensors, gradients, strict=True))
 
@@ -271,17 +287,25 @@ def _by_hand(
 def _shrinks(gradient: Tensor, autograd: Tensor, in_float64: InFloat64) -> bool:
     """Whether the difference falls, from this dtype to float64, by at least half of the bits between them."""
     difference = max(
-        (gradient.double() - in_float64.truth).abs().max().item(),
-        (autograd.double() - in_float64.truth).abs().max().item(),
+        (_wide(gradient) - in_float64.truth).abs().max().item(),
+        (_wide(autograd) - in_float64.truth).abs().max().item(),
     )
     difference64 = (in_float64.gradient - in_float64.truth).abs().max().item()
     half_the_bits = math.sqrt(torch.finfo(torch.float64).eps / torch.finfo(gradient.dtype).eps)
     return math.isfinite(difference) and difference64 <= half_the_bits * difference
 
 
+def _dense(tensor: Tensor) -> Tensor:
+    return tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
+
+
 def _maxdiff(a: Tensor, b: Tensor) -> float | None:
     try:
-        difference = (a.double() - b.double()).abs()
+        difference = (_wide(a) - _wide(b)).abs()
     except RuntimeError:
         return None
     return difference.max().item() if difference.numel() else 0.0

@@ -5,6 +5,7 @@ Every command imports what it needs when it runs, so that ``handgrad --help`` an
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -64,11 +65,24 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 def main() -> None:
     """Run the command; a user's mistake becomes one line on stderr and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter shows its number
     try:
         app()
     except HandgradError as error:
-        _console(stderr=True).print(f"error: {error}", style="red", soft_wrap=True)
-        sys.exit(2)
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or 'the file system'}: {error.strerror}")
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        _fail("there is not enough memory for these sizes: choose smaller ones")
+
+
+def _fail(message: str) -> NoReturn:
+    _console(stderr=True).print(f"error: {message}", style="red", soft_wrap=True)
+    sys.exit(2)
 
 
 def _print_version(wanted: bool) -> None:
@@ -166,7 +180,7 @@ def train(
         from handgrad.training.plots import plot_run, require_matplotlib
 
         require_matplotlib()
-    options = {field.name: context.params[field.name] for field in fields(Config)}
+    options = {field.name: context.params[field.name] for field in fields(Config) if field.name in context.params}
     options["split"] = split.value
     if word_list is None:
         assert resume is not None  # noqa: S101
@@ -188,9 +202,11 @@ def train(
         raise typer.Exit(128 + stopped_by[0])
 
     dataset = run.dataset()
-    losses = evaluate(state.parameters, dataset)
+    losses = evaluate(state.parameters, dataset, model=run.model)
     run.write_result({"step": state.step, "losses": losses})
-    samples = sample_words(state.parameters, dataset, count=names, seed=run.config.seed) if names else []
+    samples = (
+        sample_words(state.parameters, dataset, count=names, seed=run.config.seed, model=run.model) if names else []
+    )
     pictures = plot_run(run) if plots else []
     if as_json:
         _print_json(
@@ -225,7 +241,12 @@ def sample(
 
     opened = Run.open(run)
     samples = sample_words(
-        opened.load_checkpoint().parameters, opened.dataset(), count=count, seed=seed, temperature=temperature
+        opened.load_checkpoint().parameters,
+        opened.dataset(),
+        count=count,
+        seed=seed,
+        temperature=temperature,
+        model=opened.model,
     )
     if as_json:
         _print_json({"schema": "handgrad.sample/1", "names": [drawn._asdict() for drawn in samples]})
@@ -242,7 +263,7 @@ def evaluate(run: RunFolder, as_json: AsJson = False) -> None:
 
     opened = Run.open(run)
     state = opened.load_checkpoint()
-    losses = evaluate_parameters(state.parameters, opened.dataset())
+    losses = evaluate_parameters(state.parameters, opened.dataset(), model=opened.model)
     if as_json:
         _print_json({"schema": "handgrad.evaluate/1", "run": str(run), "step": state.step, "losses": losses})
     else:
@@ -288,7 +309,8 @@ def _console(*, stderr: bool = False) -> Console:
 
 
 def _print_json(content: dict[str, Any]) -> None:
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    ascii_only = sys.stdout.encoding.lower() not in ("utf-8", "utf8")
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=ascii_only, allow_nan=False))
 
 
 def _load_words(path: Path | None) -> WordList:

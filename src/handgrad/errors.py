@@ -119,6 +119,12 @@ class RunBusyError(HandgradError):
     code = "HG708"
 
 
+class RunNotWritableError(HandgradError):
+    """A file of a run folder cannot be written."""
+
+    code = "HG709"
+
+
 class MissingExtraError(HandgradError):
     """An optional dependency is not installed."""
 

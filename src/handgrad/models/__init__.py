@@ -2,3 +2,10 @@
 
 Nothing here is traced, derived or checked: these pages are a second witness, and import none of the pipeline.
 """
+
+from handgrad.models.mlp import MLP
+from handgrad.models.model import Model
+
+MODELS: dict[str, Model] = {model.name: model for model in (MLP,)}
+
+__all__ = ["MODELS", "Model"]

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from handgrad.errors import InvalidOptionError
+from handgrad.models import MODELS
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Config:
         InvalidOptionError: a value cannot work, alone or with another.
     """
 
+    model: str = "mlp"
     n_embd: int = 10  # numbers for each symbol
     n_hidden: int = 200  # neurons of the hidden layer
     block_size: int = 3  # symbols of context
@@ -39,14 +41,17 @@ class Config:
         for name in ("lr", "lr_final"):
             rate = getattr(self, name)
             self._require(name, math.isfinite(rate) and rate > 0, "must be a positive number")
+            self._require(name, rate < 3.4e38, "must be a number that float32 can hold")
+        self._require("model", self.model in MODELS, f"is none of the models: {', '.join(MODELS)}")
+        least = MODELS[self.model].smallest_batch
+        self._require(
+            "batch_size",
+            self.batch_size >= least,
+            f"is too small: batch norm divides by the batch size less one, so it must be {least} or more",
+        )
         self._require("lock_step", self.lock_step >= 0, "must be 0 (never) or more")
         self._require("seed", 0 <= self.seed < 2**63, "must lie between 0 and 2**63 - 1")
         self._require("split", self.split in ("shuffle", "distinct"), "must be `shuffle` or `distinct`")
-        self._require(
-            "batch_size",
-            self.batch_size >= 2,
-            "is too small: batch norm divides by the batch size less one, so it must be 2 or more",
-        )
 
     def _require(self, name: str, holds: bool, rule: str) -> None:
         if not holds:

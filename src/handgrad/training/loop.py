@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from typing import IO
 
 import torch
 
 from handgrad.checker import compare_pass
 from handgrad.errors import DivergedError, LockStepError
-from handgrad.models.mlp import MLP
 from handgrad.models.model import Model
-from handgrad.training.runs import Run, State
+from handgrad.training.runs import Run, State, not_writable
 
 Progress = Callable[[int, float], None]
 """Called with the number of steps done and the mean loss of the last ones, each `log_every` steps."""
@@ -25,7 +25,7 @@ def _quiet(_step: int, _loss: float) -> None:
 def train(
     run: Run,
     *,
-    model: Model = MLP,
+    model: Model | None = None,
     progress: Progress = _quiet,
     stopped: Callable[[], bool] = lambda: False,
 ) -> State:
@@ -35,11 +35,11 @@ def train(
     often it was interrupted, on the same machine with the same versions.
 
     Raises:
-        DivergedError: the loss is NaN or infinite. The last checkpoint stays as it is.
+        DivergedError: the loss or a parameter is NaN or infinite. The last checkpoint stays as it is.
         LockStepError: a gradient differs from autograd's by more than rounding.
         RunBusyError, DamagedRunError, RunMismatchError: see `Run`.
     """
-    config = run.config
+    config, model = run.config, model or run.model
     torch.set_num_threads(config.threads)
     with run.locked(), torch.no_grad():
         state = run.load_checkpoint()
@@ -54,12 +54,12 @@ def train(
                 if state.step % config.log_every == 0 or last:
                     mean = math.fsum(state.losses) / len(state.losses)
                     line = {"step": state.step, "lr": config.lr_at(state.step - 1), "loss": mean}
-                    state.metrics_bytes += metrics.write(json.dumps(line).encode() + b"\n")
+                    state.metrics_bytes += _append(run, metrics, json.dumps(line))
                     state.losses.clear()
                     progress(state.step, mean)
                 if state.step % config.checkpoint_every == 0 and not last:
-                    run.save_checkpoint(state)
-            run.save_checkpoint(state)
+                    _save(run, state)
+            _save(run, state)
     return state
 
 
@@ -72,16 +72,33 @@ def _step(run: Run, model: Model, state: State, X: torch.Tensor, Y: torch.Tensor
         _compare_with_autograd(model, state, Xb, Yb)
     values = model.forward(parameters, Xb, Yb)
     loss: float = values.loss.item()
-    lr = config.lr_at(state.step)
     if not math.isfinite(loss):
-        raise DivergedError(
-            f"the loss of step {state.step} is {loss} at learning rate {lr}: try a smaller --lr (a third, say), "
-            f"or a larger --batch-size; the checkpoint before it is kept in {run.path}"
-        )
+        raise _diverged(run, state, f"the loss is {loss}")
     gradients = model.backward(parameters, values, Xb, Yb)
     for name, parameter in zip(parameters._fields, parameters, strict=True):
-        parameter.add_(getattr(gradients, f"d{name}"), alpha=-lr)
+        parameter.add_(getattr(gradients, f"d{name}"), alpha=-config.lr_at(state.step))
     return loss
+
+
+def _save(run: Run, state: State) -> None:
+    for name, parameter in state.parameters._asdict().items():
+        if not parameter.isfinite().all():
+            raise _diverged(run, state, f"{name} holds NaN or infinity")
+    run.save_checkpoint(state)
+
+
+def _diverged(run: Run, state: State, what: str) -> DivergedError:
+    return DivergedError(
+        f"at step {state.step} {what}, with learning rate {run.config.lr_at(max(state.step - 1, 0))}: try a smaller "
+        f"--lr (a third, say) or a larger --batch-size; the checkpoint before it is kept in {run.path}"
+    )
+
+
+def _append(run: Run, metrics: IO[bytes], line: str) -> int:
+    try:
+        return metrics.write(line.encode() + b"\n")
+    except OSError as error:
+        raise not_writable(run.path / "metrics.jsonl", error) from None
 
 
 def _compare_with_autograd(model: Model, state: State, Xb: torch.Tensor, Yb: torch.Tensor) -> None:

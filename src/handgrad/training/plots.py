@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from handgrad.errors import MissingExtraError
-from handgrad.models.mlp import MLP
 from handgrad.training.runs import Run
 
 if TYPE_CHECKING:
@@ -42,8 +41,8 @@ def plot_run(run: Run) -> list[Path]:
     require_matplotlib()
     dataset, parameters = run.dataset(), run.load_checkpoint().parameters
     X, Y = (torch.from_numpy(data[:ROWS]) for data in dataset.train)
-    values = MLP.forward(parameters, X, Y)
-    gradients = MLP.backward(parameters, values, X, Y)
+    values = run.model.forward(parameters, X, Y)
+    gradients = run.model.backward(parameters, values, X, Y)
     pictures = {
         "loss": _loss_curve(run),
         "activations": _histograms(

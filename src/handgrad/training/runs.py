@@ -38,14 +38,14 @@ from torch import Tensor
 from handgrad.data import Dataset, build_dataset
 from handgrad.errors import (
     DamagedRunError,
-    HandgradError,
     InvalidOptionError,
     RunBusyError,
     RunExistsError,
     RunMismatchError,
     RunNotFoundError,
+    RunNotWritableError,
 )
-from handgrad.models.mlp import MLP
+from handgrad.models import MODELS, Model
 from handgrad.training.config import Config
 
 SCHEMA = "handgrad.run/1"
@@ -84,11 +84,8 @@ class Run:
         target = next(candidates)
         while not path and target.exists():
             target = next(candidates)
-        dataset = _dataset(words, config)
         generator = torch.Generator().manual_seed(config.seed)
-        parameters = MLP.initialise(
-            len(dataset.vocabulary), config.block_size, config.n_embd, config.n_hidden, generator=generator
-        )
+        parameters = _initialise(_dataset(words, config), config, generator)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -145,6 +142,11 @@ class Run:
             )
         return cls(path, config, tuple(content.decode().split("\n")[:-1]), source)
 
+    @property
+    def model(self) -> Model:
+        """The model that the run trains."""
+        return MODELS[self.config.model]
+
     def dataset(self) -> Dataset:
         """Return the run's words as contexts, split as its options say."""
         return _dataset(self.words, self.config)
@@ -161,6 +163,8 @@ class Run:
             lock.acquire(timeout=0)
         except Timeout:
             raise RunBusyError(f"another process is training in {self.path}: wait for it, or stop it first") from None
+        except OSError as error:
+            raise not_writable(self.path / ".lock", error) from None
         try:
             for leftover in self.path.glob(".*.part"):
                 leftover.unlink()
@@ -196,7 +200,7 @@ class Run:
             generator = torch.Generator()
             generator.set_state(tensors.pop("generator"))
             losses = tensors.pop("losses").tolist()
-            parameters = MLP.parameters(**tensors)
+            parameters = self.model.parameters(**tensors)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise DamagedRunError(
                 f"{path} is damaged ({error}): restore it from a copy, or start the run again in another folder"
@@ -205,14 +209,7 @@ class Run:
         return State(step, parameters, generator, losses, metrics_bytes)
 
     def _check_shapes(self, path: Path, parameters: Any) -> None:
-        dataset, config = self.dataset(), self.config
-        expected = MLP.initialise(
-            len(dataset.vocabulary),
-            config.block_size,
-            config.n_embd,
-            config.n_hidden,
-            generator=torch.Generator(),
-        )
+        expected = _initialise(self.dataset(), self.config, torch.Generator())
         for name, tensor in expected._asdict().items():
             found = getattr(parameters, name)
             if found.shape != tensor.shape or found.dtype != tensor.dtype:
@@ -252,7 +249,6 @@ class Run:
         content = "".join(word + "\n" for word in self.words).encode()
         return {
             "schema": SCHEMA,
-            "model": MLP.name,
             "config": self.config.to_dict(),
             "words": {"source": self.words_source, "sha256": hashlib.sha256(content).hexdigest()},
             "versions": {
@@ -267,12 +263,23 @@ def _dataset(words: tuple[str, ...], config: Config) -> Dataset:
     return build_dataset(words, config.block_size, config.split)
 
 
+def _initialise(dataset: Dataset, config: Config, generator: torch.Generator) -> Any:
+    return MODELS[config.model].initialise(
+        len(dataset.vocabulary), config.block_size, config.n_embd, config.n_hidden, generator=generator
+    )
+
+
 def _digest(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensors[name].numpy()).tobytes())
     return digest.hexdigest()
+
+
+def not_writable(path: Path, error: OSError) -> RunNotWritableError:
+    """Return the error to raise when writing ``path`` failed."""
+    return RunNotWritableError(f"{path} cannot be written ({error.strerror}): free some space, or check permissions")
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -285,9 +292,7 @@ def _replace(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        raise HandgradError(
-            f"{path} cannot be written ({error.strerror}): free some space or check permissions"
-        ) from None
+        raise not_writable(path, error) from None
     if os.name == "posix":
         folder = os.open(path.parent, os.O_RDONLY)
         try:
