@@ -18,9 +18,12 @@ MODULES = {
 }
 
 # Who may not import whom: a module (and everything below it), and what it and its parts never import.
-PIPELINE = [f"handgrad.{name}" for name in ("checker", "exercises", "training", "reports", "cli")]
+ABOVE_DIAGNOSIS = [f"handgrad.{name}" for name in ("checker", "exercises", "training", "reports", "cli")]
+PIPELINE = ["handgrad.passes", "handgrad.diagnosis", *ABOVE_DIAGNOSIS]
 FORBIDDEN = {
     "handgrad.errors": ["handgrad"],
+    "handgrad.passes": [*ABOVE_DIAGNOSIS, "handgrad.diagnosis", "handgrad.models", "handgrad.data"],
+    "handgrad.diagnosis": [*ABOVE_DIAGNOSIS, "handgrad.models", "handgrad.data"],
     "handgrad.checker": ["handgrad.models", "handgrad.training", "handgrad.data", "handgrad.reports", "handgrad.cli"],
     "handgrad.models": [*PIPELINE, "handgrad.data"],
     "handgrad.data": [*PIPELINE, "handgrad.models", "torch"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import handgrad
-from handgrad.checker import Comparison, autograd_gradients, broadcast_dims, compare, compare_pass
+from handgrad.checker import Comparison, compare, compare_pass
+from handgrad.diagnosis.shape import sum_back
 from handgrad.errors import NotComparableError
 from handgrad.models.mlp import atomic, fast
+from handgrad.passes import autograd_gradients
 from pairs import fixed_pair_input, random_pair_input, with_line_changed
 
 
@@ -125,6 +128,7 @@ def test_only_the_same_shape_is_ever_right(shape: tuple[int, ...], expected: tup
             (1, 1, 3),
             "x (1, 1, 3) was broadcast over dims 0, 1, so its gradient needs `.sum((0, 1), keepdim=True)`",
         ),
+        ((5, 3), (1,), "x (1,) was broadcast over dims 0, 1, so its gradient needs `.sum(0).sum(0, keepdim=True)`"),
         ((5, 3), (), "x () was broadcast over dims 0, 1, so its gradient needs `.sum((0, 1))`"),
         ((3,), (5, 3), "its gradient has shape (3,) and x has shape (5, 3): a gradient has the shape of its value"),
         ((3, 5), (5, 3), "its gradient has shape (3, 5) and x has shape (5, 3): a gradient has the shape of its value"),
@@ -135,16 +139,31 @@ def test_a_wrong_shape_is_explained(shape: tuple[int, ...], expected: tuple[int,
 
 
 @given(st.lists(st.integers(1, 4), max_size=4), st.data())
-def test_summing_over_the_broadcast_dims_gives_back_the_shape(into: list[int], data: st.DataObject) -> None:
+def test_the_advised_sums_give_back_the_shape_when_they_are_executed(into: list[int], data: st.DataObject) -> None:
     kept = data.draw(st.lists(st.booleans(), min_size=len(into), max_size=len(into)))
     drop = data.draw(st.integers(0, len(into)))
     shape = tuple(size if keep else 1 for size, keep in zip(into, kept, strict=True))[drop:]
-    wide = tuple(into)
+    gradient = torch.zeros(into)
 
-    dims = broadcast_dims(shape, wide)
+    summed = eval("gradient" + sum_back(shape, tuple(into)), {"gradient": gradient})  # noqa: S307
 
-    summed = torch.zeros(wide).sum(dims, keepdim=True) if dims else torch.zeros(wide)
-    assert summed.reshape(shape).shape == shape
+    assert summed.shape == shape
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected", "advice"),
+    [
+        ((64,), (1, 64), "`keepdim=True` in a sum keeps the dimension"),
+        ((1, 27), (27,), "a sum without `keepdim=True` drops the dimension"),
+        ((1, 32, 5), (32, 1, 5), "`.view(x.shape)` gives it back"),
+    ],
+)
+def test_a_shape_that_differs_in_ones_gets_fitting_advice(
+    shape: tuple[int, ...], expected: tuple[int, ...], advice: str
+) -> None:
+    (mistake,) = compare("x", torch.zeros(shape), torch.zeros(expected)).mistakes
+
+    assert mistake.message == f"its gradient has shape {shape} and x has shape {expected}: {advice}"
 
 
 def test_another_dtype_is_wrong() -> None:
@@ -177,9 +196,55 @@ def test_a_zero_gradient_does_not_pass_for_a_tiny_one() -> None:
 def test_two_tensors_alone_leave_the_middle_ground_unverified() -> None:
     autograd = torch.ones(3)
 
-    verdicts = [compare("x", autograd * (1 + d), autograd).verdict for d in (1e-7, 9e-6, 1e-3)]
+    verdicts = [compare("x", autograd * (1 + d), autograd).verdict for d in (1e-7, 9e-6, 1e-2)]
 
     assert verdicts == ["right", "unverified", "wrong"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor"), [(torch.bfloat16, 1.1), (torch.float16, 33 / 32), (torch.float32, 1 + 1e-5)]
+)
+def test_two_tensors_of_low_precision_are_never_called_right_by_size(dtype: torch.dtype, factor: float) -> None:
+    autograd = torch.ones(3, dtype=dtype)
+
+    assert not compare("x", autograd * factor, autograd)
+
+
+def test_a_small_entry_of_the_wrong_sign_is_not_right() -> None:
+    assert not compare("x", torch.tensor([1, -1e-6, -1e-6]), torch.tensor([1, 1e-6, 1e-6]))
+
+
+@pytest.mark.parametrize("scale", [1.0, 32.0, 1000.0])
+def test_cmp_calls_no_right_gradient_wrong_however_the_loss_is_scaled(
+    scale: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parameters, Xb, Yb = fixed_pair_input()
+    leaves = type(parameters)(*(p.requires_grad_() for p in parameters))
+    values = atomic.forward(leaves, Xb, Yb)
+    for value in values:
+        value.retain_grad()
+    (scale * values.loss).backward()
+    with torch.no_grad():
+        gradients = atomic.backward(leaves, values, Xb, Yb)._asdict()
+
+    tensors = values._asdict() | leaves._asdict()
+    verdicts = {k: handgrad.cmp(k, scale * g, tensors[k[1:]]).verdict for k, g in gradients.items()}
+
+    assert "wrong" not in verdicts.values()
+    assert {k for k, verdict in verdicts.items() if verdict != "right"} <= {"dlogit_maxes", "db1"}
+
+
+def test_a_label_is_the_name_of_the_value_or_of_its_gradient(capsys: pytest.CaptureFixture[str]) -> None:
+    data = after_backward(leaf([1.0]))
+    x = after_backward(leaf([1.0]))
+
+    dy = torch.ones(1, 1)
+
+    assert handgrad.cmp("data", None, data).name == "data"
+    assert handgrad.cmp("dx", None, x).name == "x"
+    assert handgrad.cmp("dy", dy, x).name == "y"
+    assert handgrad.cmp("other", dy, x).name == "other"
+    assert "\ndx              | exact" in capsys.readouterr().out
 
 
 def test_empty_gradients_are_compared_by_shape() -> None:
@@ -284,15 +349,129 @@ def test_bfloat16_rounds_too() -> None:
     assert [c.name for c in comparisons if not c] == []
 
 
-def test_float64_itself_is_compared_by_roundings() -> None:
+@pytest.mark.parametrize("pair", [atomic, fast], ids=["atomic", "fast"])
+def test_float64_passes_are_decided_by_a_float32_run(pair: ModuleType) -> None:
     parameters, Xb, Yb = fixed_pair_input()
     doubles = type(parameters)(*(p.double() for p in parameters))
+    mistaken = with_line_changed(pair.backward, "h.T @ dlogits", "h.T @ dlogits * (1 + 1e-6)")
 
-    wrong = compare_pass(
-        atomic.forward, with_line_changed(atomic.backward, "h.T @ dlogits", "h.T @ dlogits * 1.0001"), doubles, Xb, Yb
-    )
+    right = compare_pass(pair.forward, pair.backward, doubles, Xb, Yb)
+    wrong = compare_pass(pair.forward, mistaken, doubles, Xb, Yb)
 
-    assert [c.name for c in wrong if c.verdict == "wrong"] == ["W2"]
+    assert [c.name for c in right if not c] == []
+    assert [c.name for c in wrong if not c] == ["W2"]
+
+
+GRADIENTS = atomic.Gradients._fields
+ZERO_IN_TRUTH = ("dlogit_maxes", "db1")
+
+
+@pytest.mark.parametrize("factor", [1.001, -1.0, 0.0])
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_every_gradient_that_is_scaled_is_found_but_those_that_are_zero_in_truth(name: str, factor: float) -> None:
+    def backward(*arguments: object) -> atomic.Gradients:
+        right = atomic.backward(*arguments)  # type: ignore[arg-type]
+        return right._replace(**{name: factor * getattr(right, name)})
+
+    comparisons = compare_pass(atomic.forward, backward, *fixed_pair_input())
+
+    assert [f"d{c.name}" for c in comparisons if not c] == [name] * (name not in ZERO_IN_TRUTH)
+
+
+def test_a_gradient_that_is_zero_in_truth_must_be_zero() -> None:
+    backward = with_line_changed(atomic.backward, "db1 = dhprebn.sum(0)", "db1 = dhprebn.abs().sum(0)")
+
+    assert [c.name for c in compare_pass(atomic.forward, backward, *fixed_pair_input()) if not c] == ["b1"]
+
+
+class P(NamedTuple):
+    x: Tensor
+
+
+class V(NamedTuple):
+    loss: Tensor
+
+
+class G(NamedTuple):
+    dx: Tensor
+
+
+X = P(torch.linspace(0.3, 1.9, 7))
+
+
+def mean_of_cubes(parameters: P) -> V:
+    return V((parameters.x**3).mean())
+
+
+def test_a_form_that_loses_digits_is_right_and_noted() -> None:
+    def backward(parameters: P, _values: V) -> G:
+        x_and_more = parameters.x**2 + 1e5
+        return G((x_and_more - 1e5) * 3 / 7)
+
+    (dx,) = compare_pass(mean_of_cubes, backward, X)
+
+    assert dx.verdict == "right"
+    assert "it loses digits: its error is" in str(dx)
+
+
+def test_a_constant_with_few_digits_is_right_as_far_as_float32_goes_and_noted() -> None:
+    def eleven_digits(parameters: P, _values: V) -> G:
+        return G(parameters.x**2 * (3 * 0.14285714286))
+
+    def five_digits(parameters: P, _values: V) -> G:
+        return G(parameters.x**2 * (3 * 0.14286))
+
+    (right,) = compare_pass(mean_of_cubes, eleven_digits, X)
+    (wrong,) = compare_pass(mean_of_cubes, five_digits, X)
+
+    assert right.verdict == "right"
+    assert right.exact or "remains in float64: a constant with few digits?" in str(right)
+    assert wrong.verdict == "wrong"
+
+
+def test_a_backward_that_works_in_float32_only_is_not_called_wrong() -> None:
+    def backward(parameters: P, _values: V) -> G:
+        dx = torch.zeros(7)
+        dx[:] = 3 * parameters.x * (parameters.x / 7) * (1 + 1e-5)
+        return G(dx)
+
+    (dx,) = compare_pass(mean_of_cubes, backward, X)
+
+    assert dx.verdict == "unverified"
+    assert dx.note == "dx is torch.float32 even when all it reads is float64: use `torch.zeros_like` and the like"
+
+
+def test_a_forward_that_draws_anew_every_time_is_told() -> None:
+    def forward(parameters: P) -> V:
+        return V((parameters.x * torch.rand(7)).sum())
+
+    with pytest.raises(NotComparableError, match=r"forward gave a loss of .*: draw random numbers once"):
+        compare_pass(forward, lambda p, _: G(p.x), X)
+
+
+def test_a_gradient_without_its_d_and_one_of_an_untracked_value_are_named() -> None:
+    class Untracked(NamedTuple):
+        m: Tensor
+        loss: Tensor
+
+    class Wrong(NamedTuple):
+        x: Tensor
+
+    class Dm(NamedTuple):
+        dm: Tensor
+
+    def forward(parameters: P) -> Untracked:
+        return Untracked(parameters.x.max().detach(), parameters.x.sum())
+
+    with pytest.raises(NotComparableError, match=r"backward returns x: call a gradient d \+ the name of its value"):
+        compare_pass(forward, lambda p, _: Wrong(p.x), X)
+    with pytest.raises(NotComparableError, match="no value or parameter called m that autograd tracks"):
+        compare_pass(forward, lambda _, v: Dm(v.m), X)
+
+
+def test_an_integer_parameter_is_told() -> None:
+    with pytest.raises(NotComparableError, match=r"the parameter x is torch.int64, which has no gradient"):
+        compare_pass(mean_of_cubes, lambda p, _: G(p.x), P(torch.arange(3)))
 
 
 def test_compare_pass_changes_nothing_that_it_is_given() -> None:
@@ -336,14 +515,6 @@ def test_values_that_are_no_tensors_are_passed_over() -> None:
     gradients = autograd_gradients(lambda p, X, Y: Result(atomic.forward(p, X, Y).loss), parameters, Xb, Yb)
 
     assert set(gradients) == {*parameters._fields, "loss"}
-
-
-def test_a_gradient_without_a_value_is_named() -> None:
-    class Wrong(NamedTuple):
-        dlogitz: Tensor
-
-    with pytest.raises(NotComparableError, match="forward has no value or parameter called logitz"):
-        compare_pass(atomic.forward, lambda _parameters, values, *_: Wrong(values.logits), *fixed_pair_input())
 
 
 # the model itself

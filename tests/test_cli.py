@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -199,8 +200,8 @@ def test_a_run_folder_may_have_brackets_in_its_name(tmp_path: Path) -> None:
 # a user's mistakes: one line, status 2
 
 
-NOWHERE = "HG703: nowhere is no run folder (there is no such folder): start a run with `handgrad train --out nowhere`"
-NO_RUN = "HG703: . is no run folder (it has no config.json): start a run with `handgrad train --out .`"
+NOWHERE = "HG703: nowhere is no run folder (there is no such folder): check the path, or start a run: handgrad train"
+NO_RUN = "HG703: . is no run folder (it has no config.json): check the path, or start a run: handgrad train"
 BATCH_OF_1 = (
     "HG701: --batch-size 1 is too small: batch norm divides by the batch size less one, so it must be 2 or more"
 )
@@ -212,6 +213,8 @@ BATCH_OF_1 = (
         ("train --n-hidden 0", "HG701: --n-hidden 0 must be 1 or more"),
         ("train --lr -0.1", "HG701: --lr -0.1 must be a positive number"),
         ("train --batch-size 1", BATCH_OF_1),
+        ("train --threads 10000000000", "HG701: --threads 10000000000 must be 1024 or less"),
+        ("exercises --seed -1", "HG701: --seed -1 must lie between 0 and 2**63 - 1"),
         ("exercises --batch-size 1", "HG701: --batch-size 1 must be 2 or more"),
         ("sample nowhere", NOWHERE),
         ("train --resume nowhere", NOWHERE),
@@ -223,6 +226,25 @@ def test_a_mistake_gets_one_sentence(tmp_path: Path, command: str, message: str)
 
     assert (result.code, result.stdout, result.stderr) == (2, "", f"error: {message}\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_diverges_in_its_last_step_says_so(tmp_path: Path) -> None:
+    result = run("train", "--lr", "1e30", "--steps", "1", "--out", "run", cwd=tmp_path)
+
+    assert result.code == 2
+    assert result.stderr.splitlines()[-1].startswith("error: HG706: the loss of the trained model is ")
+    assert run("sample", "run", cwd=tmp_path).stderr.startswith("error: HG706: the trained model gives logits")
+
+
+def test_resuming_with_other_versions_is_noted(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace('"torch": "', '"torch": "1.'))
+
+    result = run("train", "--resume", "run", cwd=tmp_path)
+
+    assert result.code == 0
+    assert "note: run was made with torch 1." in result.stderr
 
 
 def test_a_diverging_run_says_what_to_try(tmp_path: Path) -> None:

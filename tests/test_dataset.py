@@ -109,6 +109,8 @@ def test_too_few_words_for_three_parts_are_counted(how: str) -> None:
 def test_options_that_cannot_work_are_refused() -> None:
     with pytest.raises(InvalidOptionError, match="block_size is 0"):
         build_dataset(TEN, block_size=0)
+    with pytest.raises(InvalidOptionError, match="hold more numbers than 1,073,741,824; give a smaller one"):
+        build_dataset(TEN, block_size=10**8)
     with pytest.raises(InvalidOptionError, match="the split 'half' is unknown"):
         build_dataset(TEN, split="half")
 

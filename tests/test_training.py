@@ -56,7 +56,7 @@ def test_training_lowers_the_loss_below_the_bigram_model(tmp_path: Path) -> None
 
     state = train(run)
 
-    losses = evaluate(state.parameters, run.dataset())
+    losses = evaluate(state.parameters, run.dataset)
     assert losses["mlp"]["train"] < losses["bigram"]["train"] < 3
     assert losses["mlp"]["dev"] < losses["bigram"]["dev"]
 
@@ -66,7 +66,7 @@ def test_a_step_is_the_update_by_the_gradients_of_autograd(tmp_path: Path) -> No
     before = run.load_checkpoint()
     g = torch.Generator()
     g.set_state(before.generator.get_state())
-    X, Y = map(torch.from_numpy, run.dataset().train)
+    X, Y = map(torch.from_numpy, run.dataset.train)
     ix = torch.randint(0, len(X), (32,), generator=g)
     leaves = MLP.parameters(*(p.clone().requires_grad_() for p in before.parameters))
     fast.forward(leaves, X[ix], Y[ix]).loss.backward()
@@ -256,7 +256,7 @@ def test_a_folder_that_holds_something_is_never_taken(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "precious.txt").write_text("mine")
 
-    with pytest.raises(RunExistsError, match="already holds something: choose another folder with --out"):
+    with pytest.raises(RunExistsError, match=r"already holds something: choose another folder with --out$"):
         new_run(tmp_path / "run")
 
     assert [path.name for path in tmp_path.rglob("*")] == ["run", "precious.txt"]
@@ -336,8 +336,75 @@ def test_the_checkpoint_of_a_run_of_another_shape_is_refused(tmp_path: Path) -> 
     small, large = new_run(tmp_path / "small"), new_run(tmp_path / "large", replace(SMALL, n_hidden=17))
     (large.path / "checkpoint.safetensors").replace(small.path / "checkpoint.safetensors")
 
-    with pytest.raises(RunMismatchError, match=r"W1 has shape \(30, 17\) there, .* make it \(30, 16\)"):
+    with pytest.raises(
+        RunMismatchError, match=r"does not belong to this run: it was made with n_hidden 17, and \S+ has 16"
+    ):
         train(small)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "steps", "seed", "lr"])
+def test_options_that_were_changed_in_the_run_folder_are_refused(tmp_path: Path, name: str) -> None:
+    run = new_run(tmp_path / "run")
+    train(run, stopped=stop_after(10))
+    description = json.loads((run.path / "config.json").read_text())
+    made_with = description["config"][name]
+    description["config"][name] = 40
+    (run.path / "config.json").write_text(json.dumps(description))
+
+    with pytest.raises(RunMismatchError, match=rf"was made with {name} {made_with}, and \S+ has 40"):
+        train(Run.open(run.path))
+
+
+def test_an_option_that_a_newer_version_added_takes_its_default(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    description = json.loads((run.path / "config.json").read_text())
+    del description["config"]["threads"]
+    (run.path / "config.json").write_text(json.dumps(description))
+
+    assert Run.open(run.path).config == SMALL
+
+
+def test_a_run_of_another_schema_is_refused(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    config = run.path / "config.json"
+    config.write_text(config.read_text().replace("handgrad.run/1", "handgrad.run/9"))
+
+    with pytest.raises(DamagedRunError, match=r"its schema is 'handgrad.run/9', and this handgrad reads"):
+        Run.open(run.path)
+
+
+@pytest.mark.parametrize("steps", [0, 30])
+def test_metrics_that_are_gone_are_named(tmp_path: Path, steps: int) -> None:
+    run = new_run(tmp_path / "run")
+    train(run, stopped=stop_after(steps))
+    (run.path / "metrics.jsonl").unlink()
+
+    with pytest.raises(DamagedRunError, match=r"metrics\.jsonl was cut short: it has 0 bytes"):
+        train(run)
+
+
+def test_metrics_are_on_the_disk_before_the_checkpoint_that_relies_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, flushed = new_run(tmp_path / "run"), list[str]()
+    fsync = os.fsync
+
+    def record(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    train(run, stopped=stop_after(1))
+
+    assert flushed == ["metrics.jsonl", ".checkpoint.safetensors.part", "run"]
+
+
+def test_training_leaves_the_number_of_threads_as_it_was(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+
+    train(new_run(tmp_path / "run", replace(SMALL, threads=before + 1)))
+
+    assert torch.get_num_threads() == before
 
 
 def test_two_processes_do_not_train_one_run(tmp_path: Path) -> None:
@@ -359,7 +426,7 @@ def test_config_json_says_what_made_the_run(tmp_path: Path) -> None:
 
 def test_the_loss_of_a_split_does_not_depend_on_how_it_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = new_run(tmp_path / "run")
-    parameters, dataset = train(run).parameters, run.dataset()
+    parameters, dataset = train(run).parameters, run.dataset
     whole = evaluate(parameters, dataset)
     monkeypatch.setattr("handgrad.training.evaluation.ROWS_AT_A_TIME", 13)
 
@@ -370,7 +437,7 @@ def test_the_loss_of_a_split_does_not_depend_on_how_it_is_cut(tmp_path: Path, mo
 
 def test_the_same_seed_samples_the_same_words_and_a_larger_count_adds_to_them(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
-    parameters, dataset = train(run).parameters, run.dataset()
+    parameters, dataset = train(run).parameters, run.dataset
 
     five = sample_words(parameters, dataset, count=5, seed=3)
 
@@ -391,7 +458,7 @@ def test_sampled_words_are_marked_as_new_or_known() -> None:
 
 def test_a_low_temperature_repeats_the_likeliest_word_and_a_high_one_does_not(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
-    parameters, dataset = train(run).parameters, run.dataset()
+    parameters, dataset = train(run).parameters, run.dataset
 
     cold = {s.word for s in sample_words(parameters, dataset, count=10, temperature=1e-9)}
     hot = {s.word for s in sample_words(parameters, dataset, count=10, temperature=5.0)}

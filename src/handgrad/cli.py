@@ -74,8 +74,8 @@ def main() -> None:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename or 'the file system'}: {error.strerror}")
-    except RuntimeError as error:
-        if "allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch has no class for it on the CPU
             raise
         _fail("there is not enough memory for these sizes: choose smaller ones")
 
@@ -192,7 +192,7 @@ def train(
     _print_start(console, run)
     with _stop_on_signals() as stopped_by, _progress(run) as progress:
         state = train_run(run, progress=progress, stopped=lambda: bool(stopped_by))
-    finished = state.step == run.config.steps
+    finished = state.step >= run.config.steps
     if not finished:
         console.print(
             f"stopped at step {state.step} of {run.config.steps}; everything is saved. Go on with:\n"
@@ -201,7 +201,7 @@ def train(
         )
         raise typer.Exit(128 + stopped_by[0])
 
-    dataset = run.dataset()
+    dataset = run.dataset
     losses = evaluate(state.parameters, dataset, model=run.model)
     run.write_result({"step": state.step, "losses": losses})
     samples = (
@@ -242,7 +242,7 @@ def sample(
     opened = Run.open(run)
     samples = sample_words(
         opened.load_checkpoint().parameters,
-        opened.dataset(),
+        opened.dataset,
         count=count,
         seed=seed,
         temperature=temperature,
@@ -263,7 +263,7 @@ def evaluate(run: RunFolder, as_json: AsJson = False) -> None:
 
     opened = Run.open(run)
     state = opened.load_checkpoint()
-    losses = evaluate_parameters(state.parameters, opened.dataset(), model=opened.model)
+    losses = evaluate_parameters(state.parameters, opened.dataset, model=opened.model)
     if as_json:
         _print_json({"schema": "handgrad.evaluate/1", "run": str(run), "step": state.step, "losses": losses})
     else:
@@ -327,6 +327,9 @@ def _reopen(context: typer.Context, path: Path, options: dict[str, Any]) -> Run:
     from handgrad.training import Run
 
     run = Run.open(path)
+    if run.made_with_other_versions:
+        note = f"note: {path} was made with {run.made_with_other_versions}: the same bits as there are not promised"
+        _console(stderr=True).print(note, style="yellow", soft_wrap=True)
     for name in context.params:
         source = context.get_parameter_source(name)
         if source is None or source.name != "COMMANDLINE":

@@ -15,6 +15,9 @@ import numpy.typing as npt
 from handgrad.data.words import MARKER
 from handgrad.errors import EmptySplitError, InvalidOptionError, MarkerInWordError, UnknownSymbolError
 
+LARGEST = 2**30
+"""Contexts hold at most so many numbers (8 GiB): more is a slip of the keyboard rather than a wish."""
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -85,7 +88,7 @@ def contexts(words: Sequence[str], vocabulary: Vocabulary, block_size: int) -> R
     """Return a row for each symbol of each word, and one for the marker that ends the word.
 
     Raises:
-        InvalidOptionError: ``block_size`` is less than 1.
+        InvalidOptionError: ``block_size`` is less than 1, or so large that the contexts would fill the memory.
         UnknownSymbolError: a word holds a symbol that the vocabulary does not have.
 
     >>> X, Y = contexts(["ava"], Vocabulary.of(["ava"]), block_size=2)
@@ -97,6 +100,12 @@ def contexts(words: Sequence[str], vocabulary: Vocabulary, block_size: int) -> R
     if block_size < 1:
         raise InvalidOptionError(
             f"block_size is {block_size}; it is the number of symbols that predict the next one, so give 1 or more"
+        )
+    rows = sum(map(len, words)) + len(words)
+    if rows * block_size > LARGEST:
+        raise InvalidOptionError(
+            f"block_size is {block_size}, and {rows:,} rows of it hold more numbers than {LARGEST:,}; "
+            "give a smaller one"
         )
     index = np.full(sys.maxunicode + 1, -1)  # code point -> index
     index[_code_points("".join(vocabulary.symbols))] = np.arange(len(vocabulary))

@@ -49,6 +49,7 @@ class Config:
             self.batch_size >= least,
             f"is too small: batch norm divides by the batch size less one, so it must be {least} or more",
         )
+        self._require("threads", self.threads <= 1024, "must be 1024 or less")
         self._require("lock_step", self.lock_step >= 0, "must be 0 (never) or more")
         self._require("seed", 0 <= self.seed < 2**63, "must lie between 0 and 2**63 - 1")
         self._require("split", self.split in ("shuffle", "distinct"), "must be `shuffle` or `distinct`")

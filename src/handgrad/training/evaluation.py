@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from handgrad.data import Dataset, Rows
+from handgrad.errors import DivergedError
 from handgrad.models import bigram
 from handgrad.models.mlp import MLP
 from handgrad.models.model import Model
@@ -20,15 +22,23 @@ def evaluate(parameters: Any, dataset: Dataset, *, model: Model = MLP) -> dict[s
 
     ``{"mlp": {"train": ..., "dev": ..., "test": ...}, "bigram": {...}}``; batch norm uses the statistics of the
     whole training set, and the bigram model is counted on it.
+
+    Raises:
+        DivergedError: the parameters are so large that a loss is not finite.
     """
     X, Y = (torch.from_numpy(data) for data in dataset.train)
     statistics = model.calibrate(parameters, X)
     pairs = bigram.count(X, Y, len(dataset.vocabulary))
     splits = {"train": dataset.train, "dev": dataset.dev, "test": dataset.test}
-    return {
+    losses = {
         model.name: {part: _loss(model, parameters, statistics, rows) for part, rows in splits.items()},
         "bigram": {part: bigram.loss(pairs, *map(torch.from_numpy, rows)) for part, rows in splits.items()},
     }
+    if not all(math.isfinite(loss) for loss in losses[model.name].values()):
+        raise DivergedError(
+            f"the loss of the trained model is {losses[model.name]['train']}: train with a smaller --lr"
+        )
+    return losses
 
 
 def _loss(model: Model, parameters: Any, statistics: Any, rows: Rows) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from typing import IO
 
@@ -12,7 +13,9 @@ import torch
 from handgrad.checker import compare_pass
 from handgrad.errors import DivergedError, LockStepError
 from handgrad.models.model import Model
-from handgrad.training.runs import Run, State, not_writable
+from handgrad.passes import using_threads
+from handgrad.training.files import not_writable
+from handgrad.training.runs import Run, State
 
 Progress = Callable[[int, float], None]
 """Called with the number of steps done and the mean loss of the last ones, each `log_every` steps."""
@@ -40,12 +43,11 @@ def train(
         RunBusyError, DamagedRunError, RunMismatchError: see `Run`.
     """
     config, model = run.config, model or run.model
-    torch.set_num_threads(config.threads)
-    with run.locked(), torch.no_grad():
+    with run.locked(), torch.no_grad(), using_threads(config.threads):
         state = run.load_checkpoint()
         run.cut_metrics(state)
-        X, Y = (torch.from_numpy(data) for data in run.dataset().train)
-        with (run.path / "metrics.jsonl").open("ab", buffering=0) as metrics:
+        X, Y = (torch.from_numpy(data) for data in run.dataset.train)
+        with (run.path / "metrics.jsonl").open("ab") as metrics:
             while state.step < config.steps and not stopped():
                 loss = _step(run, model, state, X, Y)
                 state.losses.append(loss)
@@ -58,8 +60,8 @@ def train(
                     state.losses.clear()
                     progress(state.step, mean)
                 if state.step % config.checkpoint_every == 0 and not last:
-                    _save(run, state)
-            _save(run, state)
+                    _save(run, state, metrics)
+            _save(run, state, metrics)
     return state
 
 
@@ -80,25 +82,29 @@ def _step(run: Run, model: Model, state: State, X: torch.Tensor, Y: torch.Tensor
     return loss
 
 
-def _save(run: Run, state: State) -> None:
+def _save(run: Run, state: State, metrics: IO[bytes]) -> None:
     for name, parameter in state.parameters._asdict().items():
         if not parameter.isfinite().all():
             raise _diverged(run, state, f"{name} holds NaN or infinity")
+    os.fsync(metrics.fileno())  # the checkpoint relies on their length
     run.save_checkpoint(state)
 
 
 def _diverged(run: Run, state: State, what: str) -> DivergedError:
     return DivergedError(
         f"at step {state.step} {what}, with learning rate {run.config.lr_at(max(state.step - 1, 0))}: try a smaller "
-        f"--lr (a third, say) or a larger --batch-size; the checkpoint before it is kept in {run.path}"
+        f"--lr (a third, say) or a larger --batch-size in a new run; the checkpoint before it is kept in {run.path}"
     )
 
 
 def _append(run: Run, metrics: IO[bytes], line: str) -> int:
+    content = line.encode() + b"\n"
     try:
-        return metrics.write(line.encode() + b"\n")
+        metrics.write(content)
+        metrics.flush()
     except OSError as error:
         raise not_writable(run.path / "metrics.jsonl", error) from None
+    return len(content)
 
 
 def _compare_with_autograd(model: Model, state: State, Xb: torch.Tensor, Yb: torch.Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from handgrad.errors import MissingExtraError
+from handgrad.training.files import replace_file
 from handgrad.training.runs import Run
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def plot_run(run: Run) -> list[Path]:
         MissingExtraError: matplotlib is not installed.
     """
     require_matplotlib()
-    dataset, parameters = run.dataset(), run.load_checkpoint().parameters
+    dataset, parameters = run.dataset, run.load_checkpoint().parameters
     X, Y = (torch.from_numpy(data[:ROWS]) for data in dataset.train)
     values = run.model.forward(parameters, X, Y)
     gradients = run.model.backward(parameters, values, X, Y)
@@ -56,11 +58,11 @@ def plot_run(run: Run) -> list[Path]:
     files = []
     for name, figure in pictures.items():
         file = folder / f"{name}.png"
-        part = file.with_suffix(".part")
+        picture = io.BytesIO()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for a symbol the font lacks
-            figure.savefig(part, format="png", dpi=120, bbox_inches="tight")
-        part.replace(file)
+            figure.savefig(picture, format="png", dpi=120, bbox_inches="tight")
+        replace_file(file, picture.getvalue())
         files.append(file)
     return files
 

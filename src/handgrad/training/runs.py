@@ -15,6 +15,7 @@ checkpoint knows how long the metrics were, and what came later is cut off.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
@@ -23,7 +24,8 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -43,10 +45,10 @@ from handgrad.errors import (
     RunExistsError,
     RunMismatchError,
     RunNotFoundError,
-    RunNotWritableError,
 )
 from handgrad.models import MODELS, Model
 from handgrad.training.config import Config
+from handgrad.training.files import flush_folder, not_writable, replace_file
 
 SCHEMA = "handgrad.run/1"
 
@@ -70,6 +72,7 @@ class Run:
     config: Config
     words: tuple[str, ...]
     words_source: str
+    made_with_other_versions: str = ""  # which, if any
 
     @classmethod
     def create(cls, path: Path | None, config: Config, words: tuple[str, ...], words_source: str) -> Run:
@@ -97,20 +100,24 @@ class Run:
             staging.chmod(0o755)
             run = cls(staging, config, words, words_source)
             run._write_json("config.json", run._description())
-            _replace(staging / "words.txt", "".join(word + "\n" for word in words).encode())
-            _replace(staging / "metrics.jsonl", b"")
+            replace_file(staging / "words.txt", "".join(word + "\n" for word in words).encode())
+            replace_file(staging / "metrics.jsonl", b"")
             run.save_checkpoint(State(0, parameters, generator, [], 0))
             while True:
                 try:
                     staging.rename(target)  # replaces an empty folder, and no other
                     break
-                except OSError:
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                        raise not_writable(target, error) from None
                     if path:
+                        is_run = (target / "config.json").is_file()
+                        go_on = f", or go on with that run: handgrad train --resume {target}" if is_run else ""
                         raise RunExistsError(
-                            f"{target} already holds something: choose another folder with --out, "
-                            f"or go on with that run: handgrad train --resume {target}"
+                            f"{target} already holds something: choose another folder with --out{go_on}"
                         ) from None
                     target = next(candidates)
+            flush_folder(target.parent)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         return cls(target, config, words, words_source)
@@ -125,10 +132,12 @@ class Run:
         """
         if not (path / "config.json").is_file():
             hint = "there is no such folder" if not path.exists() else "it has no config.json"
-            raise RunNotFoundError(f"{path} is no run folder ({hint}): start a run with `handgrad train --out {path}`")
+            raise RunNotFoundError(f"{path} is no run folder ({hint}): check the path, or start a run: handgrad train")
         try:
             description = json.loads((path / "config.json").read_text(encoding="utf-8"))
-            config = Config(**{f.name: description["config"][f.name] for f in fields(Config)})
+            if description["schema"] != SCHEMA:
+                raise ValueError(f"its schema is {description['schema']!r}, and this handgrad reads {SCHEMA!r}")
+            config = Config(**description["config"])
             source, digest = description["words"]["source"], description["words"]["sha256"]
         except (ValueError, KeyError, TypeError, InvalidOptionError) as error:
             raise DamagedRunError(f"{path / 'config.json'} is damaged ({error}): restore it from a copy") from None
@@ -140,15 +149,18 @@ class Run:
             raise DamagedRunError(
                 f"{path / 'words.txt'} is not the word list that the run was started with: restore it from a copy"
             )
-        return cls(path, config, tuple(content.decode().split("\n")[:-1]), source)
+        found, expected = description.get("versions", {}), _versions()
+        other = ", ".join(f"{k} {found.get(k, 'unknown')}" for k, v in expected.items() if found.get(k) != v)
+        return cls(path, config, tuple(content.decode().split("\n")[:-1]), source, other)
 
     @property
     def model(self) -> Model:
         """The model that the run trains."""
         return MODELS[self.config.model]
 
+    @cached_property
     def dataset(self) -> Dataset:
-        """Return the run's words as contexts, split as its options say."""
+        """The run's words as contexts, split as its options say."""
         return _dataset(self.words, self.config)
 
     @contextlib.contextmanager
@@ -177,10 +189,15 @@ class Run:
         tensors = {name: tensor.contiguous() for name, tensor in state.parameters._asdict().items()}
         tensors["generator"] = state.generator.get_state()
         tensors["losses"] = torch.tensor(state.losses, dtype=torch.float64)
-        about: dict[str, Any] = {"schema": SCHEMA, "step": state.step, "metrics_bytes": state.metrics_bytes}
+        about: dict[str, Any] = {
+            "schema": SCHEMA,
+            "config": self._numbers(),
+            "step": state.step,
+            "metrics_bytes": state.metrics_bytes,
+        }
         about["sha256"] = _digest(about, tensors)
         metadata = {"handgrad": json.dumps(about)}  # one entry: safetensors orders several at random
-        _replace(self.path / "checkpoint.safetensors", to_safetensors(tensors, metadata))
+        replace_file(self.path / "checkpoint.safetensors", to_safetensors(tensors, metadata))
 
     def load_checkpoint(self) -> State:
         """Read the last checkpoint.
@@ -196,7 +213,7 @@ class Run:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
             if about.pop("sha256") != _digest(about, tensors):
                 raise ValueError("its checksum does not fit its content")
-            step, metrics_bytes = about["step"], about["metrics_bytes"]
+            step, metrics_bytes, numbers = about["step"], about["metrics_bytes"], about["config"]
             generator = torch.Generator()
             generator.set_state(tensors.pop("generator"))
             losses = tensors.pop("losses").tolist()
@@ -205,18 +222,18 @@ class Run:
             raise DamagedRunError(
                 f"{path} is damaged ({error}): restore it from a copy, or start the run again in another folder"
             ) from None
-        self._check_shapes(path, parameters)
+        for name, value in self._numbers().items():
+            if numbers.get(name, value) != value:
+                raise RunMismatchError(
+                    f"{path} does not belong to this run: it was made with {name} {numbers[name]}, and "
+                    f"{path.parent} has {value}; put back what was there, or start a new run"
+                )
         return State(step, parameters, generator, losses, metrics_bytes)
 
-    def _check_shapes(self, path: Path, parameters: Any) -> None:
-        expected = _initialise(self.dataset(), self.config, torch.Generator())
-        for name, tensor in expected._asdict().items():
-            found = getattr(parameters, name)
-            if found.shape != tensor.shape or found.dtype != tensor.dtype:
-                raise RunMismatchError(
-                    f"{path} does not belong to this run: {name} has shape {tuple(found.shape)} there, "
-                    f"and the options in config.json make it {tuple(tensor.shape)}; restore the run's own checkpoint"
-                )
+    def _numbers(self) -> dict[str, Any]:
+        """Return what decides the run's numbers: its words, and all options but the one that only checks them."""
+        options = {name: value for name, value in self.config.to_dict().items() if name != "lock_step"}
+        return options | {"words": _words_digest(self.words)}
 
     def cut_metrics(self, state: State) -> None:
         """Drop the lines that were written after the checkpoint of ``state``.
@@ -225,11 +242,11 @@ class Run:
             DamagedRunError: the metrics are shorter than the checkpoint says.
         """
         path = self.path / "metrics.jsonl"
-        size = path.stat().st_size if path.is_file() else 0
+        size = path.stat().st_size if path.is_file() else -1
         if size < state.metrics_bytes:
             raise DamagedRunError(
-                f"{path} was cut short: it has {size} bytes, and at the last checkpoint it had {state.metrics_bytes}; "
-                "restore it from a copy"
+                f"{path} was cut short: it has {max(size, 0)} bytes, and at the last checkpoint it had "
+                f"{state.metrics_bytes}; restore it from a copy"
             )
         os.truncate(path, state.metrics_bytes)
 
@@ -243,20 +260,19 @@ class Run:
         self._write_json("result.json", result)
 
     def _write_json(self, name: str, content: dict[str, Any]) -> None:
-        _replace(self.path / name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+        replace_file(self.path / name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
     def _description(self) -> dict[str, Any]:
-        content = "".join(word + "\n" for word in self.words).encode()
         return {
             "schema": SCHEMA,
             "config": self.config.to_dict(),
-            "words": {"source": self.words_source, "sha256": hashlib.sha256(content).hexdigest()},
-            "versions": {
-                "handgrad": version("handgrad"),
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
+            "words": {"source": self.words_source, "sha256": _words_digest(self.words)},
+            "versions": _versions(),
         }
+
+
+def _versions() -> dict[str, str]:
+    return {"handgrad": version("handgrad"), "torch": torch.__version__, "python": platform.python_version()}
 
 
 def _dataset(words: tuple[str, ...], config: Config) -> Dataset:
@@ -269,33 +285,13 @@ def _initialise(dataset: Dataset, config: Config, generator: torch.Generator) ->
     )
 
 
+def _words_digest(words: tuple[str, ...]) -> str:
+    return hashlib.sha256("".join(word + "\n" for word in words).encode()).hexdigest()
+
+
 def _digest(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensors[name].numpy()).tobytes())
     return digest.hexdigest()
-
-
-def not_writable(path: Path, error: OSError) -> RunNotWritableError:
-    """Return the error to raise when writing ``path`` failed."""
-    return RunNotWritableError(f"{path} cannot be written ({error.strerror}): free some space, or check permissions")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, also when the machine stops in between."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise not_writable(path, error) from None
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

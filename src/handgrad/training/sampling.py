@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from handgrad.data import Dataset
-from handgrad.errors import InvalidOptionError
+from handgrad.errors import DivergedError, InvalidOptionError
 from handgrad.models.mlp import MLP
 from handgrad.models.model import Model
 
@@ -39,6 +39,7 @@ def sample_words(
     Logits are divided by ``temperature``: below 1 the likely symbols gain, above 1 the unlikely ones.
 
     Raises:
+        DivergedError: the parameters are so large that a logit is not finite.
         InvalidOptionError: ``count`` is less than 1, or ``temperature`` is no positive number.
     """
     if count < 1:
@@ -55,6 +56,8 @@ def sample_words(
         context, drawn = [0] * dataset.block_size, list[int]()
         while len(drawn) < LONGEST:
             logits = model.logits(parameters, statistics, torch.tensor([context])).double()  # (1, V)
+            if not logits.isfinite().all():
+                raise DivergedError("the trained model gives logits that are not finite: train with a smaller --lr")
             probs = F.softmax((logits - logits.max()) / temperature, 1)  # (1, V)
             symbol = int(torch.multinomial(probs, 1, generator=generator).item())
             if symbol == 0:
