@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,17 @@ def test_shell_completion_is_there(tmp_path: Path) -> None:
     result = run("--show-completion", "bash", cwd=tmp_path, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
 
     assert "handgrad" in result.stdout
+
+
+def test_the_command_and_the_library_have_the_same_defaults() -> None:
+    from handgrad.cli import train
+    from handgrad.training import Config
+
+    parameters = inspect.signature(train).parameters
+    of_command = {f.name: parameters[f.name].default for f in fields(Config) if f.name in parameters}
+
+    assert of_command == {name: getattr(Config(), name) for name in of_command}
+    assert len(of_command) >= 13
 
 
 # exercises

@@ -124,6 +124,7 @@ def test_the_original_list_gives_the_figures_of_the_documents(original_names: Pa
     assert facts["split_rows"] == {"train": 182625, "dev": 22655, "test": 22866}
     assert (facts["dev_words_in_train"], facts["split_words"]["dev"]) == (424, 3203)
     assert (facts["test_words_in_train"], facts["split_words"]["test"]) == (377, 3204)
+    assert facts["test_words_in_dev"] == 56
 
 
 def test_the_distinct_split_of_the_original_list_shares_nothing(original_names: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import pooch
 import pytest
 
-from handgrad.data import download_names
+from handgrad.data import download, download_names
 from handgrad.errors import DownloadError
 
 
@@ -54,26 +57,36 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.fixture
+def a_list(server: Server, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Serve a list, and let its checksum be the expected one."""
+    server.content = b"emma\nolivia\nava\n"
+    monkeypatch.setattr(download, "NAMES_SHA256", hashlib.sha256(server.content).hexdigest())
+    return server.content
+
+
+def test_the_checksum_is_that_of_the_original_list(original_names: Path) -> None:
+    assert hashlib.sha256(original_names.read_bytes()).hexdigest() == download.NAMES_SHA256
+
+
 def test_the_list_is_downloaded_once(
-    server: Server, cache: Path, original_names: Path, capfd: pytest.CaptureFixture[str]
+    server: Server, cache: Path, a_list: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    server.content = original_names.read_bytes()
 
     first, second = download_names(url=server.url), download_names(url=server.url)
 
     assert first == second == cache / "names.txt"
-    assert first.read_bytes() == server.content
+    assert first.read_bytes() == a_list
     assert server.requests == 1
     assert "100%" in capfd.readouterr().err
 
 
-def test_a_cached_file_that_was_changed_is_downloaded_again(server: Server, cache: Path, original_names: Path) -> None:
-    server.content = original_names.read_bytes()
+def test_a_cached_file_that_was_changed_is_downloaded_again(server: Server, cache: Path, a_list: bytes) -> None:
     download_names(url=server.url, progress=False).write_text("something else")
 
     path = download_names(url=server.url, progress=False)
 
-    assert path.read_bytes() == server.content
+    assert path.read_bytes() == a_list
 
 
 def test_another_file_is_refused_and_not_kept(server: Server, cache: Path) -> None:
@@ -83,6 +96,31 @@ def test_another_file_is_refused_and_not_kept(server: Server, cache: Path) -> No
         download_names(url=server.url, progress=False)
 
     assert not list(cache.glob("*"))
+
+
+def test_the_logger_of_pooch_is_silent_during_a_download_and_not_after_it(server: Server) -> None:
+    messages: list[logging.LogRecord] = []
+    logger, handler = pooch.get_logger(), logging.Handler()
+    handler.emit = messages.append
+    logger.addHandler(handler)
+
+    logger.info("before")
+    with pytest.raises(DownloadError):
+        download_names(url=server.url, progress=False)
+    logger.info("after")
+
+    logger.removeHandler(handler)
+    assert [record.getMessage() for record in messages] == ["before", "after"]
+
+
+def test_the_users_cache_folder_is_the_default(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HANDGRAD_CACHE")
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "user" / project)
+
+    with pytest.raises(DownloadError):
+        download_names(url=server.url, progress=False)
+
+    assert (tmp_path / "user" / "handgrad").is_dir()
 
 
 def test_a_servers_refusal_is_told(server: Server) -> None:

@@ -120,6 +120,22 @@ def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(tmp_path: Pa
     assert contents(stopped) == contents(whole)
 
 
+@pytest.mark.parametrize("forgotten", ["generator", "losses"])
+def test_a_resume_that_forgets_something_would_be_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: str
+) -> None:
+    whole, stopped = new_run(tmp_path / "whole"), new_run(tmp_path / "stopped")
+    train(whole)
+    train(stopped, stopped=stop_after(10))
+    load = Run.load_checkpoint
+    fresh = {"generator": torch.Generator().manual_seed(1), "losses": []}[forgotten]
+    monkeypatch.setattr(Run, "load_checkpoint", lambda run: replace(load(run), **{forgotten: fresh}))
+
+    train(stopped)
+
+    assert contents(stopped)["metrics.jsonl"] != contents(whole)["metrics.jsonl"]
+
+
 def test_lines_written_after_the_last_checkpoint_are_cut_off(tmp_path: Path) -> None:
     whole, killed = new_run(tmp_path / "whole"), new_run(tmp_path / "killed")
     train(whole)

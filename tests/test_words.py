@@ -112,9 +112,12 @@ def test_a_missing_file_is_named_with_the_nearest_one() -> None:
         load_words("name.txt")
     with pytest.raises(WordsNotReadableError) as far:
         load_words("q/w")
+    with pytest.raises(WordsNotReadableError) as inside_a_file:
+        load_words("names.txt/w")
 
     assert str(near.value) == "HG101: name.txt does not exist; did you mean names.txt?"
     assert str(far.value) == "HG101: q/w does not exist; check the path"
+    assert str(inside_a_file.value) == "HG101: names.txt/w does not exist; check the path"
 
 
 def test_a_folder_is_no_word_list() -> None:

@@ -107,7 +107,7 @@ def contexts(words: Sequence[str], vocabulary: Vocabulary, block_size: int) -> R
             f"block_size is {block_size}, and {rows:,} rows of it hold more numbers than {LARGEST:,}; "
             "give a smaller one"
         )
-    index = np.full(sys.maxunicode + 1, -1)  # code point -> index
+    index = np.full(sys.maxunicode + 1, -1, dtype=np.int64)  # code point -> index
     index[_code_points("".join(vocabulary.symbols))] = np.arange(len(vocabulary))
     stream = index[_code_points("".join(MARKER * block_size + word + MARKER for word in words))]
     if (stream < 0).any():

@@ -31,8 +31,8 @@ def download_names(*, url: str = NAMES_URL, progress: bool = True) -> Path:
     folder = Path(os.environ.get("HANDGRAD_CACHE") or pooch.os_cache("handgrad"))
     downloader = pooch.HTTPDownloader(progressbar=progress)
     logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel("WARNING")  # pooch announces each download
+    disabled = logger.disabled
+    logger.disabled = True  # pooch announces each download; logging would cache a change of its level
     try:
         return Path(pooch.retrieve(url, NAMES_SHA256, fname="names.txt", path=folder, downloader=downloader))
     except requests.HTTPError as error:
@@ -49,7 +49,7 @@ def download_names(*, url: str = NAMES_URL, progress: bool = True) -> Path:
             "set HANDGRAD_CACHE to a folder that can"
         ) from None
     finally:
-        logger.setLevel(level)
+        logger.disabled = disabled
     raise DownloadError(
         f"{url} could not be downloaded: {problem}; try again later, or set HANDGRAD_WORDS to a list of your own"
     )

@@ -55,7 +55,7 @@ def _read(path: Path, origin: str) -> bytes:
         return path.read_bytes()
     except IsADirectoryError:
         problem, advice = "is a folder", "give a text file with one word a line"
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         files = [entry.name for entry in path.parent.glob("*") if entry.is_file()]
         nearest = difflib.get_close_matches(path.name, files, n=1)
         problem = "does not exist"

@@ -119,7 +119,8 @@ def backward(
     """Return all 26 gradients, each with the shape of its value.
 
     Two lines have two spellings. ``"plain"`` is as one writes them on paper; ``"exact"`` rounds as autograd
-    does, so that every gradient equals autograd's bit for bit. Both compute the same function.
+    does, so that every gradient equals autograd's bit for bit, on one thread (on more, autograd's own ``dC`` varies
+    from run to run when the minibatch is large). Both compute the same function.
     """
     C, W1, _b1, W2, _b2, bngain, _bnbias = parameters
     (
