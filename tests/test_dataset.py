@@ -102,7 +102,10 @@ def test_distinct_loses_no_word_and_shares_none(words: list[str], seed: int) -> 
 def test_too_few_words_for_three_parts_are_counted(how: str) -> None:
     assert all(split_words(TEN[:6], how))
 
-    with pytest.raises(EmptySplitError, match=r"^HG105: 5 .*words cannot be split into train, dev and test"):
+    with pytest.raises(
+        EmptySplitError,
+        match=r"^HG105: train, dev and test need at least 6 .*words, and the list has 5; give a longer list$",
+    ):
         split_words(TEN[:5], how)
 
 

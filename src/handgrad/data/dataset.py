@@ -153,8 +153,8 @@ def split_words(words: Sequence[str], how: str = "shuffle", seed: int = 42) -> S
     split = Split(tuple(pool[:n1]), tuple(pool[n1:n2]), tuple(pool[n2:]))
     if not all(split):
         raise EmptySplitError(
-            f"{len(pool)} {'distinct ' * distinct}words cannot be split into train, dev and test; "
-            f"give at least 6 {'distinct ' * distinct}words"
+            f"train, dev and test need at least 6 {'distinct ' * distinct}words, and the list has {len(pool)}; "
+            "give a longer list"
         )
     if distinct:
         return Split(*(tuple(word for word in words if word in part) for part in map(set, split)))
