@@ -9,7 +9,7 @@ import io
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from enum import StrEnum
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from handgrad.data import WordList
-    from handgrad.training import Run
+    from handgrad.training import Run, State
 
 app = typer.Typer(
     help="Check, derive and compile backward passes written by hand in PyTorch.",
@@ -172,7 +172,7 @@ def train(
     Ctrl-C saves and says how to go on.
     """
     word_list = None if resume else _load_words(words)
-    from handgrad.reports.terminal import print_losses, print_samples
+    from handgrad.reports.terminal import print_losses, print_samples, training_bar
     from handgrad.training import Config, Run, evaluate, sample_words
     from handgrad.training import train as train_run
 
@@ -189,8 +189,10 @@ def train(
         run = Run.create(out, Config(**options), word_list.words, word_list.source)
 
     console = _console(stderr=as_json)
-    _print_start(console, run)
-    with _stop_on_signals() as stopped_by, _progress(run) as progress:
+    start = run.load_checkpoint()
+    _print_start(console, run, start)
+    bar = training_bar(_console(stderr=True), start.step, run.config.steps)
+    with _stop_on_signals() as stopped_by, bar as progress:
         state = train_run(run, progress=progress, stopped=lambda: bool(stopped_by))
     finished = state.step >= run.config.steps
     if not finished:
@@ -347,13 +349,12 @@ def _reopen(context: typer.Context, path: Path, options: dict[str, Any]) -> Run:
     return run
 
 
-def _print_start(console: Console, run: Run) -> None:
-    state, config = run.load_checkpoint(), run.config
+def _print_start(console: Console, run: Run, state: State) -> None:
     size = sum(parameter.nelement() for parameter in state.parameters)
     where = f"from step {state.step:,} " if state.step else ""
     console.print(
         f"{run.path}: {len(run.words):,} words ({run.words_source}), {size:,} parameters, "
-        f"{where}to step {config.steps:,}",
+        f"{where}to step {run.config.steps:,}",
         soft_wrap=True,
     )
 
@@ -375,28 +376,3 @@ def _stop_on_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _progress(run: Run) -> Iterator[Callable[[int, float], None]]:
-    """Show a bar with loss and steps a second on stderr."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}"),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=_console(stderr=True)) as bar:
-        task = bar.add_task("training", total=run.config.steps, loss="", speed="")
-        first = run.load_checkpoint().step
-        bar.update(task, completed=first)
-
-        def show(step: int, loss: float) -> None:
-            elapsed = bar.tasks[0].elapsed or 0
-            speed = f"{(step - first) / elapsed:,.0f} steps/s" if elapsed else ""
-            bar.update(task, completed=step, loss=f"{loss:.4f}", speed=speed)
-
-        yield show

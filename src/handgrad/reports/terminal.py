@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import Console
 
@@ -36,6 +38,27 @@ def print_comparisons(console: Console, title: str, comparisons: Sequence[Compar
     exact = sum(comparison.exact for comparison in comparisons)
     right = sum(map(bool, comparisons))
     console.print(f"{right} of {len(comparisons)} right, {exact} bit for bit\n", style="dim")
+
+
+@contextmanager
+def training_bar(console: Console, first: int, steps: int) -> Iterator[Callable[[int, float], None]]:
+    """Show a bar from step ``first`` to ``steps``; yield what to call with a step and its loss."""
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("training", total=steps, completed=first, loss="", speed="")
+
+        def show(step: int, loss: float) -> None:
+            elapsed = bar.tasks[0].elapsed or 0
+            speed = f"{(step - first) / elapsed:,.0f} steps/s" if elapsed else ""
+            bar.update(task, completed=step, loss=f"{loss:.4f}", speed=speed)
+
+        yield show
 
 
 def print_losses(console: Console, losses: dict[str, dict[str, float]]) -> None:
