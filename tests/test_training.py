@@ -28,6 +28,7 @@ from handgrad.errors import (
 )
 from handgrad.models.mlp import MLP, fast
 from handgrad.training import Config, Run, evaluate, sample_words, train
+from handgrad.training.loop import _append
 from pairs import with_line_changed
 
 WORDS = load_words().words[::10]
@@ -233,6 +234,17 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(RunNotWritableError, match=r"checkpoint\.safetensors cannot be written \(Is a directory\)"):
         run.save_checkpoint(run.load_checkpoint())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+
+    with (
+        Path("/dev/full").open("wb", buffering=0) as metrics,
+        pytest.raises(RunNotWritableError, match=r"metrics\.jsonl cannot be written \(No space left on device\)"),
+    ):
+        _append(run, metrics, "{}")
 
 
 # options

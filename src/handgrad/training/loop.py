@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -47,7 +48,7 @@ def train(
         state = run.load_checkpoint()
         run.cut_metrics(state)
         X, Y = (torch.from_numpy(data) for data in run.dataset.train)
-        with (run.path / "metrics.jsonl").open("ab") as metrics:
+        with (run.path / "metrics.jsonl").open("ab", buffering=0) as metrics:
             while state.step < config.steps and not stopped():
                 loss = _step(run, model, state, X, Y)
                 state.losses.append(loss)
@@ -100,8 +101,8 @@ def _diverged(run: Run, state: State, what: str) -> DivergedError:
 def _append(run: Run, metrics: IO[bytes], line: str) -> int:
     content = line.encode() + b"\n"
     try:
-        metrics.write(content)
-        metrics.flush()
+        if metrics.write(content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise not_writable(run.path / "metrics.jsonl", error) from None
     return len(content)
