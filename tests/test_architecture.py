@@ -134,11 +134,11 @@ def test_public_names_are_there_and_unknown_ones_are_not() -> None:
         handgrad.cpm  # noqa: B018
 
 
-def test_every_error_has_a_code_of_its_own() -> None:
-    from handgrad import errors
+def test_every_error_and_every_kind_of_mistake_has_a_code_of_its_own() -> None:
+    from handgrad import diagnosis, errors
 
     classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.HandgradError)]
-    codes = [c.code for c in classes]
+    codes = [c.code for c in classes] + list(diagnosis.CODES.values())
 
     assert len(codes) == len(set(codes)) > 10
     assert all(re.fullmatch(r"HG\d{3}", code) for code in codes)

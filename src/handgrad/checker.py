@@ -105,7 +105,7 @@ class Comparison:
             "verdict": self.verdict,
             "bits": self.bits,
             **{k: v if v is None or math.isfinite(v) else str(v) for k, v in numbers.items()},
-            "mistakes": [mistake._asdict() for mistake in self.mistakes],
+            "mistakes": [mistake.to_dict() for mistake in self.mistakes],
             "note": self.note,
         }
 
@@ -187,13 +187,13 @@ def compare(name: str, gradient: Tensor | None, autograd: Tensor, *, evidence: E
         verdict, note = _RIGHT
     elif not gradient.isfinite().all():
         unfinite = int((~gradient.isfinite()).sum())
-        mistakes = (Mistake("HG299", "unknown", f"{unfinite} of {gradient.numel()} entries are NaN or infinite"),)
+        mistakes = (Mistake("unknown", f"{unfinite} of {gradient.numel()} entries are NaN or infinite"),)
         verdict, note = "wrong", None
     else:
         verdict, note = _by_shrinking(evidence) if evidence else _by_size(gradient, autograd, maxdiff)
         if verdict == "wrong":
             size = f"up to {maxdiff:.1e}, where the largest entry is {_largest(autograd):.1e}"
-            mistakes = (Mistake("HG299", "unknown", f"differs from autograd by {size}"),)
+            mistakes = (Mistake("unknown", f"differs from autograd by {size}"),)
     bits: Literal["exact", "rounding"] | None = None
     if verdict == "right":
         bits = "exact" if exact else "rounding"

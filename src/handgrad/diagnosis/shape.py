@@ -18,12 +18,12 @@ def shape_mistake(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) 
             cure = "`keepdim=True` in a sum keeps the dimension"
         elif len(shape) > len(expected):
             cure = "a sum without `keepdim=True` drops the dimension"
-        return Mistake("HG202", "shape", f"{sizes}: {cure}")
+        return Mistake("shape", f"{sizes}: {cure}")
     if dims := broadcast_dims(expected, shape):
         over = f"dim{'s' if len(dims) > 1 else ''} {', '.join(map(str, dims))}"
         cure = f"so its gradient needs `{sum_back(expected, shape)}`"
-        return Mistake("HG201", "missing-sum", f"{name} {expected} was broadcast over {over}, {cure}")
-    return Mistake("HG202", "shape", f"{sizes}: a gradient has the shape of its value")
+        return Mistake("missing-sum", f"{name} {expected} was broadcast over {over}, {cure}")
+    return Mistake("shape", f"{sizes}: a gradient has the shape of its value")
 
 
 def broadcast_dims(shape: tuple[int, ...], into: tuple[int, ...]) -> list[int]:
@@ -61,5 +61,5 @@ def kind_mistake(name: str, gradient: Tensor, autograd: Tensor) -> Mistake | Non
         found, expected = getattr(gradient, kind), getattr(autograd, kind)
         if found != expected:
             message = f"its gradient is {found} and {name} is {expected}: a gradient has the {kind} of its value"
-            return Mistake("HG203", kind, message)
+            return Mistake(kind, message)
     return None
