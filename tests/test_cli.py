@@ -125,6 +125,26 @@ def test_exercises_exit_with_1_when_a_gradient_is_wrong(tmp_path: Path) -> None:
     assert "0 of 1 right" in completed.stdout
 
 
+def test_lock_step_exits_with_1_when_a_gradient_is_wrong(tmp_path: Path) -> None:
+    script = (
+        "from dataclasses import replace\n"
+        "from handgrad import models\n"
+        "right = models.MODELS['mlp']\n"
+        "def backward(*arguments):\n"
+        "    gradients = right.backward(*arguments)\n"
+        "    return gradients._replace(dW2=2 * gradients.dW2)\n"
+        "models.MODELS['mlp'] = replace(right, backward=backward)\n"
+        "from handgrad.cli import main\n"
+        "main()\n"
+    )
+
+    command = [sys.executable, "-c", script, "train", "--lock-step", "1", *SMALL]
+    completed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert completed.returncode == 1
+    assert "HG707: at step 0 1 gradients are not autograd's:\nW2 " in completed.stderr
+
+
 # train, sample, evaluate
 
 
@@ -228,6 +248,7 @@ BATCH_OF_1 = (
         ("train --batch-size 1", BATCH_OF_1),
         ("train --threads 10000000000", "HG701: --threads 10000000000 must be 1024 or less"),
         ("exercises --seed -1", "HG701: --seed -1 must lie between 0 and 2**63 - 1"),
+        ("exercises --n-hidden 99999999999999999999", "HG701: --n-hidden 99999999999999999999 is too large"),
         ("exercises --batch-size 1", "HG701: --batch-size 1 must be 2 or more"),
         ("sample nowhere", NOWHERE),
         ("train --resume nowhere", NOWHERE),

@@ -179,6 +179,24 @@ def test_lock_step_changes_no_bit_of_the_training(tmp_path: Path) -> None:
     assert contents(plain)["metrics.jsonl"] == contents(checked)["metrics.jsonl"]
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        ("a b c d e f", {"n_hidden": 5, "batch_size": 2, "block_size": 2, "steps": 300}),
+        ("emma olivia ava sophia mia zoe lea anna", {"n_hidden": 20, "batch_size": 2, "lr": 1.0, "steps": 500}),
+        ("anna " * 100, {"n_hidden": 5, "batch_size": 2, "lr": 5.0, "steps": 200}),
+    ],
+    ids=["six letters", "eight names", "one name"],
+)
+def test_lock_step_raises_no_false_alarm_where_gradients_cancel(
+    tmp_path: Path, words: str, changes: dict[str, object], seed: int
+) -> None:
+    run = new_run(tmp_path / "run", Config(**changes, seed=seed, lock_step=1), tuple(words.split()))
+
+    assert train(run).step == changes["steps"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "row"),
     [
@@ -257,6 +275,11 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
         ("n_embd", -3, "--n-embd -3 must be 1 or more"),
         ("block_size", 0, "--block-size 0 must be 1 or more"),
         ("steps", 0, "--steps 0 must be 1 or more"),
+        ("n_hidden", "64", "--n-hidden 64 must be a whole number"),
+        ("steps", 50.5, "--steps 50.5 must be a whole number"),
+        ("n_embd", True, "--n-embd True must be a whole number"),
+        ("n_hidden", 10**30, f"--n-hidden {10**30} is too large"),
+        ("lr", "fast", "--lr fast must be a number"),
         ("lr", -0.1, "--lr -0.1 must be a positive number"),
         ("lr", 1e39, "--lr 1e+39 must be a number that float32 can hold"),
         ("lr_final", float("nan"), "--lr-final nan must be a positive number"),
@@ -348,6 +371,26 @@ def test_a_config_that_is_no_json_is_named(tmp_path: Path) -> None:
     cut_short(run.path / "config.json")
 
     with pytest.raises(DamagedRunError, match=r"config\.json is damaged"):
+        Run.open(run.path)
+
+
+@pytest.mark.parametrize("versions", ["null", "3", '"x"', "{}"])
+def test_versions_that_make_no_sense_give_no_traceback(tmp_path: Path, versions: str) -> None:
+    run = new_run(tmp_path / "run")
+    description = json.loads((run.path / "config.json").read_text()) | {"versions": json.loads(versions)}
+    (run.path / "config.json").write_text(json.dumps(description))
+
+    try:
+        assert "torch unknown" in Run.open(run.path).made_with_other_versions
+    except DamagedRunError as error:
+        assert "config.json is damaged" in str(error)  # noqa: PT017
+
+
+def test_a_config_of_endless_depth_is_damaged(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    (run.path / "config.json").write_text("[" * 100_000)
+
+    with pytest.raises(DamagedRunError):
         Run.open(run.path)
 
 

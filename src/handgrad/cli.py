@@ -9,6 +9,7 @@ import io
 import json
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from handgrad.errors import HandgradError, RunMismatchError
+from handgrad.errors import HandgradError, LockStepError, RunMismatchError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,21 +69,33 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter shows its number
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `handgrad ... | head` ends as other commands do
     try:
         app()
+    except LockStepError as error:
+        _fail(str(error), status=1)
     except HandgradError as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename or 'the file system'}: {error.strerror}")
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch has no class for it on the CPU
-            raise
+            _crash()
         _fail("there is not enough memory for these sizes: choose smaller ones")
+    except Exception:
+        _crash()
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, *, status: int = 2) -> NoReturn:
     _console(stderr=True).print(f"error: {message}", style="red", soft_wrap=True)
-    sys.exit(2)
+    sys.exit(status)
+
+
+def _crash() -> NoReturn:
+    """Show a fault of handgrad's own, with a status that is not taken for a wrong gradient."""
+    traceback.print_exc()
+    sys.exit(70)
 
 
 def _print_version(wanted: bool) -> None:
@@ -194,22 +207,21 @@ def train(
     bar = training_bar(_console(stderr=True), start.step, run.config.steps)
     with _stop_on_signals() as stopped_by, bar as progress:
         state = train_run(run, progress=progress, stopped=lambda: bool(stopped_by))
-    finished = state.step >= run.config.steps
-    if not finished:
-        console.print(
-            f"stopped at step {state.step} of {run.config.steps}; everything is saved. Go on with:\n"
-            f"  handgrad train --resume {run.path}",
-            soft_wrap=True,
-        )
+    if state.step < run.config.steps:
+        _say_stopped(console, run, f"stopped at step {state.step} of {run.config.steps}")
         raise typer.Exit(128 + stopped_by[0])
 
-    dataset = run.dataset
-    losses = evaluate(state.parameters, dataset, model=run.model)
-    run.write_result({"step": state.step, "losses": losses})
-    samples = (
-        sample_words(state.parameters, dataset, count=names, seed=run.config.seed, model=run.model) if names else []
-    )
-    pictures = plot_run(run) if plots else []
+    try:
+        dataset = run.dataset
+        losses = evaluate(state.parameters, dataset, model=run.model)
+        run.write_result({"step": state.step, "losses": losses})
+        samples = (
+            sample_words(state.parameters, dataset, count=names, seed=run.config.seed, model=run.model) if names else []
+        )
+        pictures = plot_run(run) if plots else []
+    except KeyboardInterrupt:
+        _say_stopped(console, run, "stopped after the last step")
+        raise typer.Exit(130) from None
     if as_json:
         _print_json(
             {
@@ -347,6 +359,11 @@ def _reopen(context: typer.Context, path: Path, options: dict[str, Any]) -> Run:
                 f"leave {option} out, or start a new run with --out"
             )
     return run
+
+
+def _say_stopped(console: Console, run: Run, what: str) -> None:
+    go_on = f"handgrad train --resume {run.path}"
+    console.print(f"{what}; everything is saved. Go on with:\n  {go_on}", soft_wrap=True)
 
 
 def _print_start(console: Console, run: Run, state: State) -> None:

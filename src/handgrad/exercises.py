@@ -57,6 +57,8 @@ def run_exercises(
     ):
         if size < least:
             raise InvalidOptionError(f"--{option} {size} must be {least} or more")
+        if size >= 2**63:
+            raise InvalidOptionError(f"--{option} {size} is too large")
     if not 0 <= seed < 2**63:
         raise InvalidOptionError(f"--seed {seed} must lie between 0 and 2**63 - 1")
     if spelling not in ("plain", "exact"):

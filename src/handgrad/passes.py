@@ -35,8 +35,10 @@ class Passes(NamedTuple):
         loss, autograd = _run_autograd(forward, parameters, batch)
         with torch.no_grad():
             values = forward(parameters, *batch)
-            by_hand = backward(parameters, values, *batch)._asdict()
-        again = values._asdict()["loss"]
+            by_hand = as_dict(backward(parameters, values, *batch), "backward returns", "gradients")
+        again = as_dict(values, "forward returns", "values")["loss"]
+        if not loss.isfinite():
+            raise NotComparableError(f"the loss is {loss.item()}: there are no gradients to compare")
         if (loss - again).abs() > 1e-3 * loss.abs():
             raise NotComparableError(
                 f"forward gave a loss of {loss.item():.6g} and then of {again.item():.6g}: "
@@ -71,20 +73,33 @@ def autograd_gradients(forward: Callable[..., Named], parameters: Named, *batch:
     return _run_autograd(forward, parameters, batch)[1]
 
 
+def as_dict(named: Any, who: str, what: str) -> dict[str, Any]:
+    """Return a NamedTuple as a dict; ``who`` and ``what`` say what else it might be, in the error."""
+    if not hasattr(named, "_asdict"):
+        raise NotComparableError(f"{who} a {type(named).__name__}: make it a NamedTuple of {what}, each by its name")
+    fields: dict[str, Any] = named._asdict()
+    return fields
+
+
 def _run_autograd(forward: Callable[..., Named], parameters: Named, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-    for name, p in parameters._asdict().items():
+    for name, p in as_dict(parameters, "the parameters are", "tensors").items():
+        if not isinstance(p, Tensor):
+            raise NotComparableError(f"the parameter {name} is a {type(p).__name__}, not a tensor")
         if not (p.is_floating_point() or p.is_complex()):
             raise NotComparableError(
                 f"the parameter {name} is {p.dtype}, which has no gradient: pass it with the batch"
             )
     leaves = _map(parameters, lambda p: p.detach().clone().requires_grad_())
     with torch.enable_grad():
-        values = forward(leaves, *batch)._asdict()
+        values = as_dict(forward(leaves, *batch), "forward returns", "values")
         loss = values.get("loss")
-        if not isinstance(loss, Tensor) or loss.dim() or not loss.requires_grad:
-            found = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) and loss.dim() else "of another kind"
-            problem = "no value called loss" if loss is None else f"a loss {found}"
+        if not isinstance(loss, Tensor) or loss.dim():
+            problem = "no value called loss" if loss is None else "a loss that is no scalar tensor"
             raise NotComparableError(f"forward returns {problem}: it must return a scalar loss of its parameters")
+        if not loss.requires_grad:
+            raise NotComparableError(
+                "autograd does not track the loss: forward detaches it, or runs under `no_grad` or `inference_mode`"
+            )
         tensors = {
             name: t for name, t in (leaves._asdict() | values).items() if isinstance(t, Tensor) and t.requires_grad
         }

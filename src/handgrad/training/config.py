@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from handgrad.errors import InvalidOptionError
 from handgrad.models import MODELS
+
+KINDS = {int: "a whole number", float: "a number", str: "a word"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Config:
     threads: int = 1  # more do not help at these sizes, and another number may round differently
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value, kind = getattr(self, field.name), type(field.default)
+            fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+            self._require(field.name, fits, f"must be {KINDS[kind]}")
+            self._require(field.name, kind is not int or value < 2**63, "is too large")
         for name in ("n_embd", "n_hidden", "block_size", "batch_size", "steps"):
             self._require(name, getattr(self, name) >= 1, "must be 1 or more")
         for name in ("log_every", "checkpoint_every", "threads"):

@@ -71,12 +71,12 @@ def _step(run: Run, model: Model, state: State, X: torch.Tensor, Y: torch.Tensor
     config, parameters = run.config, state.parameters
     ix = torch.randint(0, X.shape[0], (config.batch_size,), generator=state.generator)  # (n,)
     Xb, Yb = X[ix], Y[ix]  # (n, T), (n,)
-    if config.lock_step and state.step % config.lock_step == 0:
-        _compare_with_autograd(model, state, Xb, Yb)
     values = model.forward(parameters, Xb, Yb)
     loss: float = values.loss.item()
     if not math.isfinite(loss):
         raise _diverged(run, state, f"the loss is {loss}")
+    if config.lock_step and state.step % config.lock_step == 0:
+        _compare_with_autograd(model, state, Xb, Yb)
     gradients = model.backward(parameters, values, Xb, Yb)
     for name, parameter in zip(parameters._fields, parameters, strict=True):
         parameter.add_(getattr(gradients, f"d{name}"), alpha=-config.lr_at(state.step))

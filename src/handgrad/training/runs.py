@@ -139,7 +139,8 @@ class Run:
                 raise ValueError(f"its schema is {description['schema']!r}, and this handgrad reads {SCHEMA!r}")
             config = Config(**description["config"])
             source, digest = description["words"]["source"], description["words"]["sha256"]
-        except (ValueError, KeyError, TypeError, InvalidOptionError) as error:
+            found = dict(description["versions"])
+        except (ValueError, KeyError, TypeError, RecursionError, InvalidOptionError) as error:
             raise DamagedRunError(f"{path / 'config.json'} is damaged ({error}): restore it from a copy") from None
         try:
             content = (path / "words.txt").read_bytes()
@@ -149,8 +150,7 @@ class Run:
             raise DamagedRunError(
                 f"{path / 'words.txt'} is not the word list that the run was started with: restore it from a copy"
             )
-        found, expected = description.get("versions", {}), _versions()
-        other = ", ".join(f"{k} {found.get(k, 'unknown')}" for k, v in expected.items() if found.get(k) != v)
+        other = ", ".join(f"{k} {found.get(k, 'unknown')}" for k, v in _versions().items() if found.get(k) != v)
         return cls(path, config, tuple(content.decode().split("\n")[:-1]), source, other)
 
     @property
