@@ -498,6 +498,10 @@ def test_nan_in_low_precision_of_a_line_that_is_right_is_unverified() -> None:
 
     (dx,) = compare_pass(mean_of_cubes, backward, X)
 
+    def wrong(parameters: P, values: V) -> G:
+        return G(2 * backward(parameters, values).dx)
+
+    assert [c.verdict for c in compare_pass(mean_of_cubes, wrong, X)] == ["wrong"]
     assert dx.verdict == "unverified"
     assert dx.note == "right in float64; in torch.float32 7 entries are NaN or infinite"
 

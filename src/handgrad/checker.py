@@ -198,7 +198,7 @@ def compare(name: str, gradient: Tensor | None, autograd: Tensor, *, evidence: E
         unfinite = int((~gradient.isfinite()).sum())
         mistakes = (Mistake("unknown", f"{unfinite} of {gradient.numel()} entries are NaN or infinite"),)
         verdict, note = "wrong", None
-        if evidence and _largest(evidence.fine - evidence.truth) <= 1e-6 * _largest(evidence.truth):
+        if evidence and _right_in_float64(evidence):
             mistakes = ()
             verdict, note = (
                 "unverified",
@@ -230,6 +230,11 @@ def _by_size(gradient: Tensor, autograd: Tensor, maxdiff: float) -> tuple[Verdic
         f"differs by up to {maxdiff:.1e}, where the largest entry is {largest:.1e}: a mistake, or rounding; "
         "handgrad.compare_pass can tell"
     )
+
+
+def _right_in_float64(evidence: Evidence) -> bool:
+    noise = max(FLOAT64_NOISE * evidence.scale, 1e-6 * _largest(evidence.truth))
+    return _largest(evidence.fine - evidence.truth) <= noise
 
 
 def _by_shrinking(evidence: Evidence) -> tuple[Verdict, str | None]:
