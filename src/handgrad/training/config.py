@@ -41,9 +41,8 @@ class Config:
             fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
             self._require(field.name, fits, f"must be {KINDS[kind]}")
             self._require(field.name, kind is not int or value < 2**63, "is too large")
-        for name in ("n_embd", "n_hidden", "block_size", "batch_size", "steps"):
-            self._require(name, getattr(self, name) >= 1, "must be 1 or more")
-        for name in ("log_every", "checkpoint_every", "threads"):
+        sizes = ("n_embd", "n_hidden", "block_size", "batch_size", "steps", "log_every", "checkpoint_every", "threads")
+        for name in sizes:
             self._require(name, getattr(self, name) >= 1, "must be 1 or more")
         for name in ("lr", "lr_final"):
             rate = getattr(self, name)

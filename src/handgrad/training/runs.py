@@ -100,7 +100,7 @@ class Run:
             staging.chmod(0o755)
             run = cls(staging, config, words, words_source)
             run._write_json("config.json", run._description())
-            replace_file(staging / "words.txt", "".join(word + "\n" for word in words).encode())
+            replace_file(staging / "words.txt", run._words_content)
             replace_file(staging / "metrics.jsonl", b"")
             run.save_checkpoint(State(0, parameters, generator, [], 0))
             while True:
@@ -230,10 +230,18 @@ class Run:
                 )
         return State(step, parameters, generator, losses, metrics_bytes)
 
+    @property
+    def _words_content(self) -> bytes:
+        return "".join(word + "\n" for word in self.words).encode()
+
+    @cached_property
+    def _words_digest(self) -> str:
+        return hashlib.sha256(self._words_content).hexdigest()
+
     def _numbers(self) -> dict[str, Any]:
         """Return what decides the run's numbers: its words, and all options but the one that only checks them."""
         options = {name: value for name, value in self.config.to_dict().items() if name != "lock_step"}
-        return options | {"words": _words_digest(self.words)}
+        return options | {"words": self._words_digest}
 
     def cut_metrics(self, state: State) -> None:
         """Drop the lines that were written after the checkpoint of ``state``.
@@ -266,7 +274,7 @@ class Run:
         return {
             "schema": SCHEMA,
             "config": self.config.to_dict(),
-            "words": {"source": self.words_source, "sha256": _words_digest(self.words)},
+            "words": {"source": self.words_source, "sha256": self._words_digest},
             "versions": _versions(),
         }
 
@@ -283,10 +291,6 @@ def _initialise(dataset: Dataset, config: Config, generator: torch.Generator) ->
     return MODELS[config.model].initialise(
         len(dataset.vocabulary), config.block_size, config.n_embd, config.n_hidden, generator=generator
     )
-
-
-def _words_digest(words: tuple[str, ...]) -> str:
-    return hashlib.sha256("".join(word + "\n" for word in words).encode()).hexdigest()
 
 
 def _digest(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
