@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 STEPS  ?= 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench clean
+.PHONY: help run test lint format bench mutation clean
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "handgrad needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
@@ -35,6 +35,9 @@ format: $(VENV)/.installed  ## format and sort imports
 bench: $(VENV)/.installed  ## speed, as ratios measured in one run
 	$(BIN)/python bench/steps.py
 	$(BIN)/python bench/dataset.py
+
+mutation: $(VENV)/.installed  ## the checker against every single-edit mutant of correct backward passes
+	$(BIN)/python bench/mutation.py
 
 clean:  ## remove the virtual environment and caches; runs stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,19 +10,44 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from handgrad.checker import Comparison, cmp, compare, compare_pass
+    from handgrad.assertions import assert_backward, assert_function
+    from handgrad.checker import Comparison, check, cmp, compare, compare_pass
     from handgrad.errors import HandgradError
+    from handgrad.function_check import check_function
+    from handgrad.graph import Graph
+    from handgrad.tracer import trace
 
     __version__: str
 
-__all__ = ["Comparison", "HandgradError", "__version__", "cmp", "compare", "compare_pass"]
+__all__ = [
+    "Comparison",
+    "Graph",
+    "HandgradError",
+    "__version__",
+    "assert_backward",
+    "assert_function",
+    "check",
+    "check_function",
+    "cmp",
+    "compare",
+    "compare_pass",
+    "trace",
+]
 
 _MODULE_OF = {
+    "assert_backward": "handgrad.assertions",
+    "assert_function": "handgrad.assertions",
+    "check": "handgrad.checker",
     "cmp": "handgrad.checker",
     "compare": "handgrad.checker",
     "compare_pass": "handgrad.checker",
     "Comparison": "handgrad.checker",
     "HandgradError": "handgrad.errors",
+    "check_function": "handgrad.function_check",
+    "Graph": "handgrad.graph",
+    "load_ipython_extension": "handgrad.jupyter",  # `%load_ext handgrad` asks for these two
+    "unload_ipython_extension": "handgrad.jupyter",
+    "trace": "handgrad.tracer",
 }
 
 

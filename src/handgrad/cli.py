@@ -196,7 +196,7 @@ def train(
     options = {field.name: context.params[field.name] for field in fields(Config) if field.name in context.params}
     options["split"] = split.value
     if word_list is None:
-        assert resume is not None  # noqa: S101
+        assert resume is not None
         run = _reopen(context, resume, options)
     else:
         run = Run.create(out, Config(**options), word_list.words, word_list.source)

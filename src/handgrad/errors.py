@@ -2,7 +2,8 @@
 
 A message says what is wrong, where, why, and what to do. The command prints it as one line and exits with
 status 2; in Python it is an ordinary exception. The hundreds of a code name the topic: HG1 words and data,
-HG2 gradients, HG7 training and run folders, HG9 the installation.
+HG2 gradients, HG4 people's files, HG5 tracing and
+judging, HG7 training and run folders, HG9 the installation.
 """
 
 from __future__ import annotations
@@ -71,6 +72,24 @@ class NotComparableError(HandgradError):
     code = "HG200"
 
 
+class ReplayError(HandgradError):
+    """A traced forward cannot be run again as asked."""
+
+    code = "HG501"
+
+
+class TraceError(HandgradError):
+    """A function cannot be traced."""
+
+    code = "HG502"
+
+
+class NothingToJudgeError(HandgradError):
+    """There is no loss, no gradient, or nothing that belongs together."""
+
+    code = "HG503"
+
+
 class InvalidOptionError(HandgradError):
     """An option has a value that cannot work."""
 
@@ -123,6 +142,78 @@ class RunNotWritableError(HandgradError):
     """A file of a run folder cannot be written."""
 
     code = "HG709"
+
+
+class FileNotReadableError(HandgradError):
+    """The notebook or script is missing, is a folder, or may not be read."""
+
+    code = "HG401"
+
+
+class FileNotTextError(HandgradError):
+    """The notebook or script is not UTF-8 text."""
+
+    code = "HG402"
+
+
+class NotANotebookError(HandgradError):
+    """A file called .ipynb holds no notebook, or one that is not in Python."""
+
+    code = "HG403"
+
+
+class FileTooLargeError(HandgradError):
+    """The notebook or script is larger than anybody writes by hand."""
+
+    code = "HG404"
+
+
+class NoCodeError(HandgradError):
+    """The notebook or script holds nothing that could be run."""
+
+    code = "HG405"
+
+
+class BrokenSourceError(HandgradError):
+    """No part of the notebook or script is valid Python."""
+
+    code = "HG406"
+
+
+class TimeLimitError(HandgradError):
+    """The file ran longer than it may."""
+
+    code = "HG407"
+
+
+class MemoryLimitError(HandgradError):
+    """The file took more memory than it may."""
+
+    code = "HG408"
+
+
+class ProcessEndedError(HandgradError):
+    """The file ended its own process, as `os._exit(3)` does."""
+
+    code = "HG409"
+
+
+class ProcessKilledError(HandgradError):
+    """Somebody else ended the process that ran the file."""
+
+    code = "HG410"
+
+
+class ProcessCrashedError(HandgradError):
+    """The process that ran the file crashed, as by a segmentation fault."""
+
+    code = "HG411"
+
+
+class NoResultError(HandgradError):
+    """The process that ran the file ended without a result."""
+
+    code = "HG412"
 
 
 class MissingExtraError(HandgradError):

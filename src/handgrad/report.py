@@ -1,6 +1,7 @@
 """What a check found: one object with four faces (terminal, page, JSON, notebook).
 
-The fields are those of the JSON schema ``handgrad.report/1``, which `docs/report.schema.json` states.
+The fields are those of the JSON schema ``handgrad.report/1``, which `reports/report.schema.json` states and
+`docs/report.md` explains.
 """
 
 from __future__ import annotations
@@ -187,6 +188,9 @@ class Report:
     def from_dict(cls, data: dict[str, Any]) -> Report:
         """Return the report that `to_dict` wrote."""
 
+        def numbers(row: list[Any]) -> tuple[float, ...]:
+            return tuple(map(float, row))
+
         def gradient(g: dict[str, Any]) -> Gradient:
             heat = g["difference"]
             return Gradient(
@@ -195,7 +199,7 @@ class Report:
                     "shape": tuple(g["shape"]) if g["shape"] is not None else None,
                     "expected_shape": tuple(g["expected_shape"]) if g["expected_shape"] is not None else None,
                     "mistakes": tuple(Finding(**m) for m in g["mistakes"]),
-                    "difference": heat and HeatMap(tuple(heat["shape"]), tuple(map(tuple, heat["tiles"]))),
+                    "difference": heat and HeatMap(tuple(heat["shape"]), tuple(map(numbers, heat["tiles"]))),
                     **{key: float(g[key]) for key in ("maxdiff", "error", "autograd_error") if g[key] is not None},
                 }
             )

@@ -47,16 +47,17 @@ WARNINGS = {
 
 
 class Mistake(NamedTuple):
-    """Why a gradient is wrong: one of the kinds in `CODES`, and a sentence with the names and shapes at hand."""
+    """Why a gradient is wrong: one of the kinds in `CODES`, a sentence with names and shapes, and the cure."""
 
     kind: str
     message: str
+    fix: str | None = None  # the corrected line, verified
 
     @property
     def code(self) -> str:
         """The HG code of the kind."""
         return CODES[self.kind]
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, str | None]:
         """Return the mistake as plain JSON data, with the keys of ``handgrad.report/1``."""
-        return {"code": self.code, "kind": self.kind, "message": self.message}
+        return {"code": self.code, "kind": self.kind, "message": self.message, "fix": self.fix}

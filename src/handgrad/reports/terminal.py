@@ -9,6 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from handgrad.reports.gradients import COLOURS, print_report, report_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -16,12 +18,16 @@ if TYPE_CHECKING:
 
     from handgrad.checker import Comparison
 
-COLOURS = {
-    "right": "green",
-    "wrong": "bold red",
-    "missing": "yellow",
-    "unverified": "yellow",
-}
+__all__ = [
+    "comparison_line",
+    "print_comparisons",
+    "print_data",
+    "print_losses",
+    "print_report",
+    "print_samples",
+    "report_text",
+    "training_bar",
+]
 
 
 def comparison_line(comparison: Comparison) -> Text:

@@ -1,0 +1,360 @@
+"""Every line of a backward by itself: what it adds to a gradient, and which uses of the value that accounts for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from handgrad.checker.truth import ConsistentPoint, Point
+from handgrad.claims import Claim, Event
+from handgrad.graph import Graph, Value
+from handgrad.precision import FEW_DIGITS, close, fitted, largest, vanishes
+
+Given = dict[Value, Value]
+"""Which values of the backward are given to whoever reads them, and as the gradient of what."""
+
+
+@dataclass(eq=False)
+class Block:
+    """One or more events that set a gradient or add one contribution to it."""
+
+    events: list[Event]
+    deltas: list[Tensor] | None  # what it contributes, at each point; None: it could not be computed
+    reads: frozenset[Value]  # the values whose gradients it reads
+    covers: frozenset[Value] = frozenset()  # the uses of the value that it accounts for
+    status: str = "wrong"  # right, shape, zero or wrong
+
+
+@dataclass(eq=False)
+class Judged:
+    """A claim, its blocks, and what was found."""
+
+    claim: Claim
+    of: Value
+    reads: frozenset[Value]
+    totals: list[Tensor]  # what it is in the end, at each point
+    is_right: bool = False
+    shape_differs: bool = False
+    blocks: list[Block] = field(default_factory=list)
+    thrown_away: list[tuple[Block, Event]] = field(default_factory=list)
+    missing: frozenset[Value] = frozenset()
+    twice: frozenset[Value] = frozenset()
+    note: str | None = None
+
+    @property
+    def wrong_blocks(self) -> list[Block]:
+        """The blocks that account for nothing."""
+        return [block for block in self.blocks if block.status == "wrong"]
+
+
+class Lines:
+    """The local check of claims, one after the other."""
+
+    def __init__(self, graph: Graph, points: list[Point], given: Given) -> None:
+        self.graph, self.points, self.given = graph, points, given
+        self.finals: set[Value] = set()  # what claims ended as
+
+    # -- evaluation
+
+    @property
+    def _forward(self) -> set[Value]:
+        return self.points[0].forward_values
+
+    def _given_at(self, point: Point, value: Value | None, of: Value, own: set[Value]) -> dict[Value, Tensor]:
+        """Return what stands in for the gradients that a line of ``of`` reads.
+
+        Noise, for those that ``of`` leads to. The gradient of anything else (of a bias, say, read because it happens
+        to be the sum that is needed) is what it should be, given the same noise.
+        """
+        down = self.points[0].downstream(of)
+        given: dict[Value, Tensor] = {}
+        met = self.given if value is None else self._reads(value, own, of)[1] & self.given.keys()
+        for other in met:
+            its = self.given[other]
+            if other in own or other is value:
+                continue
+            if its in down or its is point.loss or other.step is None:
+                given[other] = point.noise(its)
+            elif other in self.finals:
+                reads, _ = self._reads(other, {v for v, o in self.given.items() if o is its}, of)
+                shaped = fitted(point.through(its, reads), other.shape)
+                if shaped is not None:
+                    given[other] = shaped
+        return given
+
+    def evaluate(
+        self, value: Value, of: Value, own: set[Value], before: dict[Value, list[Tensor]]
+    ) -> list[Tensor] | None:
+        """Return ``value`` at each point; its ``own`` past values are not given, but for those in ``before``."""
+        results = []
+        for i, point in enumerate(self.points):
+            alias = value in self.given and value not in own
+            given = self._given_at(point, None if alias else value, of, own)
+            given |= {v: tensors[i] for v, tensors in before.items()}
+            try:
+                results.append(point.evaluate(value, given))
+            except (RuntimeError, IndexError, ValueError, TypeError):
+                return None
+        return results
+
+    def evaluate_many(self, values: Iterable[Value], of: Value, own: set[Value], point: int) -> dict[Value, Tensor]:
+        """Return those of ``values`` that can be computed at the point, each with what it reads given."""
+        here = self.points[point]
+        return here.evaluate_many(values, self._given_at(here, None, of, own))
+
+    def reads_of(self, value: Value, of: Value, own: set[Value]) -> frozenset[Value]:
+        """Return which gradients ``value`` was computed from."""
+        return self._reads(value, own, of)[0]
+
+    # -- a claim
+
+    def judge(self, claim: Claim, of: Value) -> Judged | None:
+        """Judge ``claim`` as the gradient of ``of``; None if what it is cannot be computed again."""
+        final = claim.final
+        assert final is not None
+        own = self.own_values(claim, of)
+        totals = self.evaluate(final, of, own, self.carried(claim))
+        if totals is None:
+            return None
+        reads, _ = self._reads(final, own, of)
+        judged = Judged(claim, of, reads, totals)
+        truths = [point.through(of, reads) for point in self.points]
+        judged.shape_differs = final.shape != of.shape
+        if self._same(totals, truths, judged):
+            judged.is_right = True
+            return judged
+        if not reads and all(not total.any() for total in totals) and all(vanishes(t) for t in truths):
+            judged.is_right = True
+            judged.note = "zero for every input, as written"
+            return judged
+        if self._is_right_where_it_counts(judged, own):
+            judged.is_right = True
+            return judged
+        self._divide(judged, own)
+        for block in judged.blocks:
+            self.match(block, of)
+        self._match_together(judged)
+        self._cover(judged)
+        return judged
+
+    def _is_right_where_it_counts(self, judged: Judged, own: set[Value]) -> bool:
+        """Whether the claim is right for every gradient that can occur, if not for noise."""
+        if not judged.reads or any(use not in judged.reads for use in self.points[0].branches(judged.of)):
+            return False
+        calm = Lines(self.graph, [ConsistentPoint(point) for point in self.points], self.given)
+        calm.finals = self.finals
+        assert judged.claim.final is not None
+        totals = calm.evaluate(judged.claim.final, judged.of, own, self.carried(judged.claim))
+        truths = [point.through(judged.of, judged.reads) for point in calm.points]
+        if totals is None or all(vanishes(truth) for truth in truths):
+            return False
+        return self._same(totals, truths, judged)
+
+    def carried(self, claim: Claim) -> dict[Value, list[Tensor]]:
+        """Return zeros in place of what the claim brought along from an earlier pass, to which it adds."""
+        if claim.carried is None:
+            return {}
+        return {claim.carried: [torch.zeros(claim.carried.shape, dtype=torch.float64) for _ in self.points]}
+
+    def own_values(self, claim: Claim, of: Value) -> set[Value]:
+        """Return the values that are its own: an alias belongs to whom it was taken from."""
+        return {v for v in claim.values if v not in self.given} | {v for v, o in self.given.items() if o is of}
+
+    def _reads(
+        self, value: Value, own: set[Value], of: Value, stop: Iterable[Value] = ()
+    ) -> tuple[frozenset[Value], set[Value]]:
+        """Return which gradients, of values that ``of`` leads to, ``value`` was computed from; and all in between."""
+        reads: set[Value] = set()
+        seen: set[Value] = set()
+        last, stack = set(stop), [value]
+        forward, down, loss = self._forward, self.points[0].downstream(of), self.points[0].loss
+        while stack:
+            current = stack.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            if current in last:
+                continue
+            owner = self.given.get(current)
+            if owner is not None and current not in own and (owner in down or owner is loss or current.step is None):
+                reads.add(owner)
+            elif current.step is not None and current not in forward:
+                stack.extend(current.step.inputs)
+        return frozenset(reads), seen
+
+    def _same(self, found: list[Tensor], truths: list[Tensor], judged: Judged | None = None) -> bool:
+        fits = [fitted(a, tuple(b.shape)) for a, b in zip(found, truths, strict=True)]
+        pairs = [(a, b) for a, b in zip(fits, truths, strict=True) if a is not None]
+        if len(pairs) != len(truths):
+            return False
+        if all(close(a, b) for a, b in pairs):
+            return True
+        if all(close(a, b, FEW_DIGITS) for a, b in pairs):
+            if judged is not None:
+                judged.note = "but for a constant with few digits"
+            return True
+        return False
+
+    def _divide(self, judged: Judged, own: set[Value]) -> None:
+        """Find out what each event does: sets the gradient, adds to it, or changes it as a whole."""
+        blocks: list[Block] = []
+        for event in judged.claim.events:
+            before, after = event.before, event.after
+            if after is None:
+                continue
+            stop = [] if before is None else [before]
+            reads, seen = self._reads(after, own, judged.of, stop)
+            if before is None or before not in seen or before is after:
+                deltas = self.evaluate(after, judged.of, own, self.carried(judged.claim))
+                if blocks and before is not after:
+                    judged.thrown_away += [(block, event) for block in blocks]
+                if before is not after or not blocks:
+                    blocks = [Block([event], deltas, reads)]
+                continue
+            zeros = [torch.zeros(before.shape, dtype=torch.float64) for _ in self.points]
+            noise = [point.random(before) for point in self.points]
+            from_zero = self.evaluate(after, judged.of, own, {before: zeros})
+            from_noise = self.evaluate(after, judged.of, own, {before: noise})
+            adds = (
+                from_zero is not None
+                and from_noise is not None
+                and all(
+                    close(b - a, n) for a, b, n in zip(from_zero, from_noise, noise, strict=True) if a.shape == n.shape
+                )
+                and all(a.shape == n.shape for a, n in zip(from_zero, noise, strict=True))
+            )
+            if not adds:
+                events = [e for block in blocks for e in block.events]
+                together = frozenset().union(reads, *(block.reads for block in blocks))
+                deltas = self.evaluate(after, judged.of, own, self.carried(judged.claim))
+                blocks = [Block([*events, event], deltas, together)]
+                continue
+            last = blocks[-1] if blocks else None
+            if last and last.deltas is not None and from_zero is not None and self._continues(last, reads):
+                last.events.append(event)
+                last.deltas = [a + b for a, b in zip(last.deltas, from_zero, strict=True)]
+                last.reads |= reads
+            else:
+                blocks.append(Block([event], from_zero, reads))
+        judged.blocks = blocks
+
+    @staticmethod
+    def _continues(last: Block, reads: frozenset[Value]) -> bool:
+        """Whether an addition belongs to the block before it: zeros that are filled, a closed form from the loss."""
+        assert last.deltas is not None
+        return (not reads and not last.reads) or all(not delta.any() for delta in last.deltas)
+
+    # -- which uses a block accounts for
+
+    def candidates(self, of: Value, reads: frozenset[Value]) -> list[tuple[frozenset[Value], list[Tensor]]]:
+        """Return what a correct block that reads ``reads`` may be, and which uses each accounts for."""
+        tables = [point.branches(of) for point in self.points]
+        loss = self.points[0].loss
+        users = [user for user in tables[0] if user in reads or user is loss]
+        found: list[tuple[frozenset[Value], list[Tensor]]] = []
+        sizes = range(len(users), 0, -1) if len(users) <= 4 else (len(users), 1)
+        for size in sizes:
+            found += [
+                (frozenset(some), [sum((t[u] for u in some), torch.zeros(())) for t in tables])
+                for some in itertools.combinations(users, size)
+            ]
+        everything = [point.through(of, reads) for point in self.points]
+        if any(largest(t) for t in everything):
+            found.append((frozenset(tables[0]), everything))
+        if reads:
+            part = [point.through(of, reads, loss=False) for point in self.points]
+            if any(largest(t) for t in part):
+                covered = frozenset(u for u in tables[0] if u in reads or not self._avoids(u, reads))
+                found.append((covered, part))
+        return found
+
+    def _avoids(self, start: Value, reads: frozenset[Value]) -> bool:
+        """Whether the loss can be reached from ``start`` without meeting ``reads``."""
+        loss = self.points[0].loss
+        forward = self._forward
+        users: dict[Value, list[Value]] = {}
+        for value in forward:
+            if value.step is not None:
+                for given in value.step.inputs:
+                    users.setdefault(given, []).append(value)
+        seen: set[Value] = set()
+        stack = [start]
+        while stack:
+            current = stack.pop()
+            if current is loss:
+                return True
+            for user in users.get(current, ()):
+                if user not in seen and user not in reads:
+                    seen.add(user)
+                    stack.append(user)
+        return False
+
+    def match(self, block: Block, of: Value) -> None:
+        """Find out which uses of the value ``block`` accounts for."""
+        if block.deltas is None:
+            return
+        for covers, truths in self.candidates(of, block.reads):
+            if self._same(block.deltas, truths):
+                block.covers = covers
+                block.status = "right" if block.deltas[0].shape == truths[0].shape else "shape"
+                return
+        if all(not delta.any() for delta in block.deltas):
+            block.status = "zero"
+
+    def _match_together(self, judged: Judged) -> None:
+        """Blocks that are wrong alone may be one contribution written in parts."""
+        wrong = [block for block in judged.wrong_blocks if block.deltas is not None]
+        if len(wrong) < 2:
+            return
+        for size in range(len(wrong), 1, -1):
+            for some in itertools.combinations(wrong, size):
+                try:
+                    deltas = [sum(ds[1:], ds[0]) for ds in zip(*(b.deltas or [] for b in some), strict=True)]
+                except RuntimeError:
+                    continue
+                joined = Block([], deltas, frozenset().union(*(b.reads for b in some)))
+                self.match(joined, judged.of)
+                if joined.status == "right":
+                    for block in some:
+                        block.status = "right"
+                    some[-1].covers = joined.covers
+                    return
+
+    def _cover(self, judged: Judged) -> None:
+        need = frozenset(self.points[0].branches(judged.of))
+        covered: set[Value] = set()
+        twice: set[Value] = set()
+        for block in judged.blocks:
+            twice |= covered & block.covers
+            covered |= block.covers
+        judged.missing, judged.twice = need - covered, frozenset(twice)
+        if judged.wrong_blocks or judged.twice or any(b.deltas is None for b in judged.blocks):
+            return
+        if judged.missing and self._left_out_is_zero(judged):
+            judged.is_right = True
+
+    def _left_out_is_zero(self, judged: Judged) -> bool:
+        """Whether all that is missing goes through values that nobody claims, and is zero for every input."""
+        if any(user in self.given.values() and user is not self.points[0].loss for user in judged.missing):
+            return False
+        parts = [p.true_contribution(judged.of, user) for p in self.points for user in judged.missing]
+        return all(vanishes(part) for part in parts)
+
+    def unclaimed_zero_path(self, judged: Judged) -> Value | None:
+        """Return a value that nobody claims, through which nothing comes, and without which the claim is right."""
+        for value in sorted(self._forward & self.graph.ancestors(*judged.reads), key=lambda v: v.id):
+            if value.name is None or value in self.given.values() or value is judged.of or not value.is_floating:
+                continue
+            if judged.of not in self.graph.ancestors(value):
+                continue
+            without = frozenset({value})
+            truths = [point.through(judged.of, judged.reads, without) for point in self.points]
+            if self._same(judged.totals, truths):
+                parts = [point.through(value, frozenset()) for point in self.points]
+                if all(vanishes(part) for part in parts):
+                    return value
+        return None

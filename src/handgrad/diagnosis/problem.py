@@ -1,0 +1,273 @@
+"""A wrong gradient as the diagnosis sees it: what was computed, what would have been right, and how to try a cure."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from handgrad.claims import Claim, Event
+from handgrad.graph import Graph, Value
+from handgrad.precision import FEW_DIGITS, close
+from handgrad.source import Statement, access_of
+
+OWN = "__handgrad_own__"
+
+Truth = tuple[frozenset[Value], list[Tensor]]
+"""The uses of a value that a contribution accounts for, and what it is at each point."""
+
+
+class LocalCheck(Protocol):
+    """What the diagnosis asks the checker."""
+
+    graph: Graph
+    points: list[Any]
+    given: dict[Value, Value]
+
+    def candidates(self, of: Value, reads: frozenset[Value]) -> list[Truth]:
+        """Return what a correct contribution may be."""
+
+    def reads_of(self, value: Value, of: Value, own: set[Value]) -> frozenset[Value]:
+        """Return which gradients a value was computed from."""
+
+    def evaluate_many(self, values: Iterable[Value], of: Value, own: set[Value], point: int) -> dict[Value, Tensor]: ...
+    def own_values(self, claim: Claim, of: Value) -> set[Value]:
+        """Return the values that are the own ones of a claim."""
+
+    def match(self, block: Any, of: Value) -> None:
+        """Find out which uses a block accounts for."""
+
+
+@dataclass(eq=False)
+class WrongBlock:
+    """A contribution that is not right."""
+
+    events: list[Event]
+    deltas: list[Tensor] | None
+    reads: frozenset[Value]
+
+
+@dataclass(eq=False)
+class Problem:
+    """One wrong gradient."""
+
+    graph: Graph
+    check: LocalCheck
+    claim: Claim
+    of: Value
+    judged: Any
+    names: dict[Value, str]  # of forward values, as the user calls them
+    gradient_names: dict[Value, str]  # of a forward value: how the user calls its gradient
+    _environments: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    _reads: dict[int, dict[str, frozenset[Value]]] = field(default_factory=dict)
+    _truths: dict[frozenset[Value], list[Truth]] = field(default_factory=dict)
+
+    @classmethod
+    def of_claim(
+        cls, graph: Graph, check: LocalCheck, judged: Any, of: dict[Claim, Value], claims: Iterable[Claim]
+    ) -> Problem:
+        """Return the problem of ``judged``."""
+        names = {v: v.name for v in graph.values if v.name}
+        return cls(graph, check, judged.claim, judged.of, judged, names, {of[c]: c.name for c in claims if c in of})
+
+    # -- words
+
+    def name(self, value: Value) -> str:
+        """Return what the user calls a forward value."""
+        return self.names.get(value, "an unnamed value")
+
+    def listing(self, values: Iterable[Value]) -> str:
+        """Return the names of values, in the order of the forward."""
+        ordered = [f"`{self.name(v)}`" for v in sorted(values, key=lambda v: v.id)]
+        if len(ordered) < 2:
+            return "".join(ordered)
+        return ", ".join(ordered[:-1]) + " and " + ordered[-1]
+
+    @property
+    def statement(self) -> Statement:
+        """Where the gradient is computed, for lack of a better place."""
+        return self.claim.events[-1].last.statement
+
+    @property
+    def integers(self) -> dict[str, int]:
+        """Whole numbers that the user has a name for, such as ``n``."""
+        seen = self.claim.events[-1].last.visible
+        return {
+            name: number
+            for name, number in seen.items()
+            if type(number) is int and 1 < number < 10**7 and not name.startswith("_")
+        }
+
+    # -- truths
+
+    def truths(self, reads: frozenset[Value]) -> list[Truth]:
+        """Return what a correct contribution that reads ``reads`` can be, those that nothing else covers first."""
+        if reads not in self._truths:
+            covered: set[Value] = set().union(*(block.covers for block in self.judged.blocks))
+            found = self.check.candidates(self.of, reads)
+            self._truths[reads] = sorted(found, key=lambda t: (bool(t[0] & covered), -len(t[0])))
+        return self._truths[reads]
+
+    def is_truth(self, found: list[Tensor | None], reads: frozenset[Value]) -> Truth | None:
+        """Return the truth that ``found`` equals at every point it was computed at."""
+        for covers, truths in self.truths(reads):
+            pairs = list(zip(found, truths, strict=False))
+            if all(a is not None and (close(a, b) or close(a, b, FEW_DIGITS)) for a, b in pairs):
+                return covers, truths
+        return None
+
+    # -- trying a cure
+
+    def environment(self, event: Event, point: int) -> dict[str, Any]:
+        """Return the names that ``event`` could see, with what they are at the point."""
+        key = id(event), point
+        if key not in self._environments:
+            own = self.check.own_values(self.claim, self.of)
+            seen = event.bindings[0].visible
+            values = {v for item in seen.values() for v in _values_of(item)}
+            values |= {b.value for b in self._paths(event).values() if b.value is not None}
+            tensors = self.check.evaluate_many(values, self.of, own, point)
+            self._environments[key] = {
+                name: _real(item, tensors) for name, item in seen.items() if not name.startswith("__handgrad")
+            }
+            for text, binding in self._paths(event).items():
+                if binding.value in tensors:
+                    self._environments[key][_placeholder(text)] = tensors[binding.value]
+        return self._environments[key]
+
+    def _paths(self, event: Event) -> dict[str, Any]:
+        """Return what attribute paths and items stood for when ``event`` ran."""
+        first = event.bindings[0]
+        found = {}
+        for binding in self.graph.bindings:
+            if binding.time > event.last.time:
+                break
+            if binding.access.parts and binding.frame == first.frame and str(binding.access) != self.claim.name:
+                found[str(binding.access)] = binding
+        return found
+
+    def reads_in(self, event: Event, node: ast.AST) -> frozenset[Value]:
+        """Return the gradients that the code of ``node`` would read."""
+        table = self._reads.get(id(event))
+        if table is None:
+            own = self.check.own_values(self.claim, self.of)
+            table = {}
+            for name, item in event.bindings[0].visible.items():
+                values = list(_values_of(item))
+                if values and name != self.claim.name:
+                    table[name] = frozenset().union(*(self.check.reads_of(v, self.of, own) for v in values))
+            for text, binding in self._paths(event).items():
+                if binding.value is not None:
+                    table[_placeholder(text)] = self.check.reads_of(binding.value, self.of, own)
+            self._reads[id(event)] = table
+        names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in table}
+        return frozenset().union(*(table[name] for name in names)) if names else frozenset()
+
+    def prepared(self, event: Event) -> ast.stmt:
+        """Return a copy of the statement, with the gradient itself and attribute paths as plain names."""
+        node = _copy(event.statement.node)
+        prepared: ast.stmt = ast.fix_missing_locations(_Names(self.claim.name, set(self._paths(event))).visit(node))
+        return prepared
+
+    def run(self, events: list[Event], nodes: list[ast.stmt], point: int) -> Tensor | None:
+        """Run the statements in place of those of ``events``; return what they contribute."""
+        environment = dict(self.environment(events[0], point))
+        before = events[0].before
+        starts_anew = not any(
+            isinstance(n, ast.Name) and n.id == OWN and isinstance(n.ctx, ast.Load) for n in ast.walk(nodes[0])
+        )
+        environment.pop(OWN, None)
+        if before is not None and not (starts_anew and isinstance(nodes[0], ast.Assign)):
+            environment[OWN] = torch.zeros(before.shape, dtype=torch.float64)
+        standard = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+                code = compile(ast.Module(nodes, []), "<cure>", "exec")
+                exec(code, environment)  # noqa: S102  (the user's own line, changed in one place)
+        except Exception:
+            return None
+        finally:
+            torch.set_default_dtype(standard)
+        result = environment.get(OWN)
+        return result.double() if isinstance(result, Tensor) else None
+
+
+def _values_of(item: Any) -> Iterable[Value]:
+    if isinstance(item, Value):
+        yield item
+    elif isinstance(item, list | tuple):
+        for inner in item:
+            yield from _values_of(inner)
+    elif type(item) is dict and len(item) < 1000:
+        for inner in item.values():
+            if isinstance(inner, Value):
+                yield inner
+
+
+def _real(item: Any, tensors: dict[Value, Tensor]) -> Any:
+    if isinstance(item, Value):
+        return tensors.get(item, item.value)
+    if isinstance(item, list) and any(isinstance(i, Value) for i in item):
+        return [_real(i, tensors) for i in item]
+    if type(item) is tuple and any(isinstance(i, Value) for i in item):
+        return tuple(_real(i, tensors) for i in item)
+    if type(item) is dict and any(isinstance(i, Value) for i in item.values()):
+        return {key: _real(i, tensors) for key, i in item.items()}
+    return item
+
+
+def _placeholder(text: str) -> str:
+    return "__handgrad_" + "".join(c if c.isalnum() else "_" for c in text)
+
+
+def _copy(node: Any) -> Any:
+    """Return a deep copy of a node, without its surroundings."""
+    if isinstance(node, list):
+        return [_copy(item) for item in node]
+    if not isinstance(node, ast.AST):
+        return node
+    new = type(node)(**{name: _copy(value) for name, value in ast.iter_fields(node)})
+    return ast.copy_location(new, node) if hasattr(node, "lineno") else new
+
+
+class _Names(ast.NodeTransformer):
+    def __init__(self, own: str, paths: set[str]) -> None:
+        self.own, self.paths = own, paths
+
+    def _replace(self, node: Any) -> Any:
+        access = access_of(node)
+        text = str(access) if access else ""
+        if text == self.own and _is_whole(node, access):
+            return ast.Name(OWN, node.ctx)
+        if text in self.paths and _is_whole(node, access):
+            return ast.Name(_placeholder(text), node.ctx)
+        return self.generic_visit(node)
+
+    def visit(self, node: ast.AST) -> Any:
+        """Replace what is an access, and look into the rest."""
+        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
+            return self._replace(node)
+        return self.generic_visit(node)
+
+
+def _is_whole(node: Any, access: Any) -> bool:
+    """Whether ``node`` is the access itself, not something below it such as an index with a tensor."""
+    depth, inner = 0, node
+    while isinstance(inner, ast.Attribute | ast.Subscript):
+        depth, inner = depth + 1, inner.value
+    return depth == len(access.parts)
+
+
+def restored(problem: Problem, event: Event, node: ast.AST) -> str:
+    """Return the text of a cure, with the names that the user gave."""
+    text = ast.unparse(node).replace(OWN, problem.claim.name)
+    for path in sorted(problem._paths(event), key=len, reverse=True):
+        text = text.replace(_placeholder(path), path)
+    return text

@@ -1,0 +1,127 @@
+"""The smallest change of a wrong line that makes it right: found at one point, confirmed at the other."""
+
+from __future__ import annotations
+
+import ast
+import time
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from handgrad.claims import Event
+from handgrad.diagnosis.edits import Edit, Names, edits
+from handgrad.diagnosis.problem import OWN, Problem, WrongBlock, _placeholder, restored
+from handgrad.graph import Const, Value
+from handgrad.source import Statement
+
+TRIES = 4000
+SECONDS = 4.0
+"""How long the search may take; what is found earlier does not depend on it."""
+
+
+class Cure(NamedTuple):
+    """A verified correction."""
+
+    kind: str
+    what: str
+    text: str  # the corrected line
+    statement: Statement  # that line
+
+
+def find_cure(problem: Problem, block: WrongBlock) -> Cure | None:
+    """Return the cheapest single edit of the lines of ``block`` that makes it right at both points, if there is one."""
+    events = [e for e in block.events if e.bindings[0].visible]
+    if len(events) != len(block.events) or not events:
+        return None
+    nodes = [problem.prepared(event) for event in events]
+    candidates: list[tuple[int, Edit]] = []
+    for i, (event, node) in enumerate(zip(events, nodes, strict=True)):
+        candidates += [(i, edit) for edit in edits(node, _names(problem, event))]
+    candidates.sort(key=lambda c: c[1].cost)
+    seen = {tuple(map(ast.dump, nodes))}
+    start, spent = time.monotonic(), 0
+    fallback: Cure | None = None
+    for i, edit in candidates:
+        changed = [*nodes[:i], edit.node, *nodes[i + 1 :]]
+        key = tuple(map(ast.dump, changed))
+        if key in seen:
+            continue
+        seen.add(key)
+        spent += 1
+        if spent > TRIES or time.monotonic() - start > SECONDS:
+            break
+        first = problem.run(events, changed, 0)
+        if first is None:
+            continue
+        reads = frozenset().union(*(problem.reads_in(e, n) for e, n in zip(events, changed, strict=True)))
+        truth = problem.is_truth([first], reads)
+        if truth is None:
+            continue
+        second = problem.run(events, changed, 1)
+        if second is None or problem.is_truth([first, second], reads) is None:
+            continue
+        cure = _cure(problem, events[i], edit)
+        if truth[0] & _covered_elsewhere(problem):
+            fallback = fallback or cure
+            continue
+        return cure
+    return fallback
+
+
+def _covered_elsewhere(problem: Problem) -> set[Value]:
+    return set().union(*(b.covers for b in problem.judged.blocks if b.status == "right"))
+
+
+def _cure(problem: Problem, event: Event, edit: Edit) -> Cure:
+    source = event.statement.source
+    node = edit.node
+    statement = event.statement
+    if isinstance(statement.node, ast.For | ast.While):
+        for original, changed in zip(ast.walk(statement.node), ast.walk(node), strict=False):
+            if isinstance(original, ast.stmt) and original.lineno == edit.line and not hasattr(original, "body"):
+                found = source.statement_at.get(original)
+                lines = [n for n in ast.walk(node) if isinstance(n, ast.stmt) and n.lineno == edit.line]
+                if found is not None and lines:
+                    return Cure(edit.kind, edit.what, restored(problem, event, lines[-1]), found)
+            del changed
+    return Cure(
+        edit.kind, edit.what.replace(OWN, problem.claim.name), restored(problem, event, node), event.last.statement
+    )
+
+
+def _names(problem: Problem, event: Event) -> Names:
+    """Return what an edit of ``event`` may mention."""
+    environment = problem.environment(event, 0)
+    seen = event.bindings[0].visible
+    forward = problem.graph.ancestors(problem.check.points[0].loss)
+    given = problem.check.given
+    shapes: dict[str, tuple[int, ...]] = {}
+    gradients: set[str] = set()
+
+    def add(name: str, value: Value) -> None:
+        tensor = environment.get(name)
+        if isinstance(tensor, Tensor):
+            shapes[name] = tuple(tensor.shape)
+            if value in given:
+                gradients.add(name)
+
+    for name, item in seen.items():
+        usable = isinstance(item, Value) and (item in forward or item in given or item.is_floating)
+        if usable and name != problem.claim.name and not name.startswith("_"):
+            add(name, item)
+    for text, binding in problem._paths(event).items():
+        if binding.value is not None:
+            add(_placeholder(text), binding.value)
+    return Names(shapes, gradients, problem.integers, _small_constants(problem))
+
+
+def _small_constants(problem: Problem) -> list[str]:
+    found: set[str] = set()
+    for step in problem.graph.steps:
+        if step.op in ("add", "__add__", "__radd__", "clamp", "clamp_min", "max"):
+            for argument in step.args:
+                if isinstance(argument, Const) and isinstance(argument.value, float):
+                    value: Any = argument.value
+                    if value != 0 and (abs(value) < 1e-2 or abs(value) > 1e2):
+                        found.add(repr(value))
+    return sorted(found)[:4]
