@@ -40,6 +40,7 @@ KINDS: dict[str, frozenset[str]] = {
         # x**2 for x is a factor too many, -1.5 for -0.5 a factor too few
         "exponent": "constant missing-factor extra-factor",
         "sign of an exponent": "sign constant",
+        "exponent of a scalar": "scale constant sign",  # n**0.5 is one number
         # another tensor may differ from the right one by just a factor: dprobs is dlogprobs / probs
         "operand": "wrong-operand missing-factor extra-factor",
         "gradient": "wrong-operand missing-factor extra-factor",
@@ -57,7 +58,9 @@ KINDS: dict[str, frozenset[str]] = {
         "term dropped": "missing-branch missing-factor constant",
         "statement deleted": "missing-branch scale missing-factor",
         "index": "wrong-index wrong-operand",
+        "index reversed": "wrong-index wrong-operand operator",  # by a function that should not be there
         "dim": "wrong-axis wrong-index shape",
+        "dim of a transpose": "wrong-axis wrong-index transposed shape",
         # regrouped scalars are a wrong scale, `(-x)**-2` a wrong sign, `a + b * c` lacks a factor
         "precedence": "precedence operator missing-factor extra-factor scale sign constant",
         "alias": "alias",
@@ -501,9 +504,10 @@ def _numbers(site: Site) -> Iterator[tuple[str, str]]:
         value = site.value()
         whole = not (isinstance(site.parent, ast.BinOp) and isinstance(site.parent.op, ast.Pow))
         if isinstance(value, int | float) and not whole and site.parent.right is node:
+            scalar = "exponent of a scalar" if site.is_scalar(site.parent.left) else None
             for new in (value - 1, value + 1):
-                yield "exponent", f"({new})" if new < 0 else f"{new}"
-            yield "sign of an exponent", f"({-value})"
+                yield scalar or "exponent", f"({new})" if new < 0 else f"{new}"
+            yield scalar or "sign of an exponent", f"({-value})"
         return
     if site.role != "value":
         return
@@ -590,10 +594,10 @@ def _indices(site: Site) -> Iterator[tuple[str, str]]:
     if isinstance(node, ast.Call) and _text(node.func) in ("range", "torch.arange") and len(node.args) == 1:
         n = ast.unparse(node.args[0])
         yield "index", f"{_text(node.func)}({n} - 1)"
-        yield "index", f"range({n} - 1, -1, -1)"
+        yield "index reversed", f"range({n} - 1, -1, -1)"
     if isinstance(node, ast.Name) and isinstance(value, Tensor) and value.dtype.is_floating_point is False:
         yield "index", f"({node.id} - 1)"
-        yield "index", f"{node.id}.flip(0)"
+        yield "index reversed", f"{node.id}.flip(0)"
     if isinstance(node, ast.Tuple) and len(node.elts) == 2 and site.role == "index" and isinstance(site.value(), tuple):
         yield "index", f"({ast.unparse(node.elts[1])}, {ast.unparse(node.elts[0])})"
 
@@ -602,15 +606,13 @@ def _dims(site: Site) -> Iterator[tuple[str, str]]:
     node = site.node
     if not isinstance(node, ast.Constant) or type(node.value) is not int or site.role == "value":
         return
-    inside_sum = (
-        isinstance(site.parent, ast.Call)
-        and isinstance(site.parent.func, ast.Attribute)
-        and site.parent.func.attr in ("sum", "mean")
-    )
-    if not inside_sum and site.role in ("argument", "index"):
-        yield "dim", str(node.value + 1)
+    method = site.parent.func if isinstance(site.parent, ast.Call) else None
+    name = method.attr if isinstance(method, ast.Attribute) else None
+    if name not in ("sum", "mean") and site.role in ("argument", "index"):
+        category = "dim of a transpose" if name == "transpose" else "dim"
+        yield category, str(node.value + 1)
         if node.value:
-            yield "dim", str(node.value - 1)
+            yield category, str(node.value - 1)
 
 
 def _regroupings(site: Site) -> Iterator[tuple[str, str]]:

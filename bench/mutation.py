@@ -5,7 +5,8 @@
 Whether a mutant is wrong at all is decided here, without handgrad: the mutated pass and the right one run in float64,
 statement by statement, at two points, where every gradient that the mutated line reads is replaced by the same random
 noise in both. What is equal then, and in the plain run, is another right spelling, and calling it wrong is a false
-alarm. Exit status 1 if a bar is missed.
+alarm. A gradient counts as its last line leaves it, and, if it is returned, as it is returned. Exit status 1 if a bar
+is missed.
 """
 
 from __future__ import annotations
@@ -174,9 +175,12 @@ class Run:
             if isinstance(node, ast.Assign | ast.AugAssign):
                 for name in stored(node):
                     self.last[name] = max(self.last.get(name, 0), node.lineno)
+        numbers = loaded(function) - self.local
+        self.local |= {k for k in numbers if isinstance(self.names.get(k), int | float)}
+        returned = frozenset().union(*(loaded(node) for node in ast.walk(function) if isinstance(node, ast.Return)))
         with torch.no_grad():
             self._block(function.body)
-        self.left = {name: self.names[name] for name in self.finished}  # the same when all is done
+        self.left = {name: self.names[name] for name in self.finished.keys() & returned}  # as it is returned
 
     def _block(self, block: list[ast.stmt]) -> None:
         for node in block:
@@ -537,6 +541,7 @@ def written(singles: list[Outcome], several: list[Outcome]) -> dict[str, Any]:
         "singles": figures(singles),
         "combinations": figures(several),
         "models": {name: figures(group) for name, group in grouped(singles, "model").items()},
+        "truths": {name: figures(group) for name, group in sorted(grouped(singles, "truth").items())},
         "categories": {name: figures(group) for name, group in sorted(grouped(singles, "category").items())},
         "failures": [plain(o) for o in (*singles, *several) if not o.passed],
         "seconds": {"median": round(statistics.median(seconds), 3), "max": round(max(seconds), 3)} if seconds else {},
@@ -566,6 +571,7 @@ def main() -> int:
     for line in failures_text(outcomes):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(table("by pass", grouped(singles, "model")))
+    console.print(table("by what the mutant does", grouped(singles, "truth")))
     console.print(table("by category", dict(sorted(grouped(singles, "category").items()))))
     console.print(table("several edits at once", grouped(together, "model")))
     arguments.output.write_text(json.dumps(written(singles, together), indent=1) + "\n")

@@ -11,10 +11,13 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
 
 from handgrad.errors import NothingToJudgeError
-from handgrad.graph import Binding, Graph, Scope, Step, Value
-from handgrad.source import Access, Statement, enclosing
+from handgrad.graph import Binding, Const, Failure, Graph, Scope, Step, Value
+from handgrad.source import Access, Site, Statement, access_of, enclosing
 
 CONVENTIONS = [
     re.compile(pattern)
@@ -66,6 +69,7 @@ class Claim:
     candidates: list[Value]  # the values that it may be the gradient of, best first
     events: list[Event] = field(default_factory=list)
     compared_with: list[tuple[Value, Step]] = field(default_factory=list)
+    failure: Failure | None = None  # its last line raised an exception
     carried: Value | None = None  # what an earlier pass left, where this one adds to it
 
     @property
@@ -141,6 +145,7 @@ class _Search:
         self.losses = self._losses(backward_calls, loss)
         self.ancestors = {value: graph.ancestors(value) for _, value in self.losses}
         self.pairs = self._pairs()
+        self.failure_of: dict[Binding, Failure] = {}
         for name in (*gradient, *gradient.values()):
             if name not in self.by_name and not any(str(b.access) == name for b in graph.bindings):
                 raise NothingToJudgeError(f"--gradient: no tensor is called {name}")
@@ -264,6 +269,9 @@ class _Search:
                 continue  # a number bound to a name like `dim`
             made.append((binding, candidates, loss))
         made += self._unnamed(made)
+        made += self._failed(made)
+        for binding, _, _ in made:
+            self._separate(binding)
         made.sort(key=lambda item: item[0].time)
         if not made:
             raise NothingToJudgeError(
@@ -271,6 +279,82 @@ class _Search:
                 "what with --gradient NAME=VALUE"
             )
         return self._divide(made)
+
+    def _separate(self, binding: Binding) -> None:
+        """Give the second name of a tensor, as in ``dhpreact = dh``, a value of its own.
+
+        What is read under the second name is then another gradient than what is read under the first.
+        """
+        value, node = binding.value, binding.statement.node
+        if value is None or not isinstance(node, ast.Assign):
+            return
+        if not isinstance(node.value, ast.Name | ast.Attribute | ast.Subscript) or binding.access.parts:
+            return
+        first = next((b for b in self.graph.bindings if b.value is value), binding)
+        if first is binding or first.name == binding.name or first.time >= binding.time:
+            return
+        step = Step(
+            len(self.graph.steps), "alias", _itself, [value], {}, [], self._site(binding, value), binding.frame,
+            binding.time, True,
+        )  # fmt: skip
+        copy = Value(len(self.graph.values), value.tensor, value.shape, value.dtype, step, time=binding.time)
+        step.outs.append(copy)
+        self.graph.steps.append(step)
+        self.graph.values.append(copy)
+        other, own = str(first.access), str(binding.access)
+        changed: set[Value] = set()  # what the tensor became by writes through the second name
+        for later in self.graph.steps[:-1]:
+            if later.time <= binding.time or later.statement is None:
+                continue
+            inputs = set(later.inputs)
+            if not (value in inputs or changed & inputs):
+                continue
+            names = later.statement.names
+            if own in names and other not in names:
+                later.args = _with(later.args, value, copy)
+                later.kwargs = _with(later.kwargs, value, copy)
+                later.writes = [(copy if before is value else before, after) for before, after in later.writes]
+                changed |= {after for before, after in later.writes if before is copy or before in changed}
+            elif other in names and own not in names:  # it meant the first name, as it was
+                for spoilt in changed & inputs:
+                    later.args, later.kwargs = _with(later.args, spoilt, value), _with(later.kwargs, spoilt, value)
+        for later_binding in self.graph.bindings:
+            if later_binding.time >= binding.time:
+                if later_binding.visible.get(binding.name) is value:
+                    later_binding.visible[binding.name] = copy
+                if later_binding.value is value and later_binding.name == binding.name:
+                    later_binding.value = copy
+
+    @staticmethod
+    def _site(binding: Binding, value: Value) -> Site:
+        if value.step is not None:
+            return value.step.site
+        source = binding.statement.source
+        return Site(compile("0", source.filename, "eval"), 0, binding.statement.line, source)
+
+    def _failed(self, made: list[tuple[Binding, list[Value], Value]]) -> list[tuple[Binding, list[Value], Value]]:
+        """Return claims of lines that raised an exception, where the name was not bound later."""
+        found = []
+        for failure in self.graph.failures:
+            for access in assigned(failure.statement):
+                last = access.parts[-1][1] if access.parts else access.root
+                binding = Binding(
+                    failure.time,
+                    failure.scope,
+                    str(last),
+                    access,
+                    None,
+                    failure.statement,
+                    failure.frame,
+                    failure.visible,
+                )
+                candidates = self.candidates(binding)
+                loss = self.loss_for(candidates[0], binding.time) if candidates else None
+                later = any(b.name == binding.name and b.time > binding.time for b, _, _ in made)
+                if loss is not None and not later:
+                    self.failure_of[binding] = failure
+                    found.append((binding, [c for c in candidates if c in self.ancestors[loss]], loss))
+        return found
 
     def _unnamed(self, made: list[tuple[Binding, list[Value], Value]]) -> list[tuple[Binding, list[Value], Value]]:
         """Return claims about tensors that have no name and are compared with some ``X.grad``."""
@@ -383,6 +467,7 @@ class _Search:
                 claim.events[-1].after = binding.value
             else:
                 claim.events.append(Event(statement, [binding], last, binding.value))
+            claim.failure = self.failure_of.get(binding)
             last = binding.value
         for value in claim.values:
             claim.compared_with += self.pairs.get(value, [])
@@ -396,8 +481,36 @@ def _in_container(binding: Binding) -> bool:
     return bool(parts) and bool(CONTAINER.match(owner))
 
 
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor.clone()
+
+
+def _with(argument: Any, old: Value, new: Value) -> Any:
+    """Return arguments of a step with one value replaced."""
+    if argument is old:
+        return new
+    if isinstance(argument, dict):
+        return {key: _with(item, old, new) for key, item in argument.items()}
+    if isinstance(argument, list | tuple) and not isinstance(argument, Const):
+        return type(argument)(_with(item, old, new) for item in argument)
+    return argument
+
+
 def _is_scalar(value: Value) -> bool:
     return value.is_floating and all(size == 1 for size in value.shape) and len(value.shape) <= 1
+
+
+def assigned(statement: Statement) -> list[Access]:
+    """Return what a statement assigns to: names, attributes and constant items."""
+    node = statement.node
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.Assign):
+        targets = [t for target in node.targets for t in (target.elts if isinstance(target, ast.Tuple) else [target])]
+    elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+        targets = [node.target]
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
+        targets = [node.value.func.value] if node.value.func.attr.endswith("_") else []
+    return [access for target in targets if (access := access_of(target)) is not None]
 
 
 def _is_argument(binding: Binding) -> bool:

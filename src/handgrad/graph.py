@@ -146,6 +146,18 @@ class Escape(NamedTuple):
 
 
 @dataclass(eq=False)
+class Failure:
+    """A statement that raised an exception, and what it could see."""
+
+    time: int
+    error: BaseException
+    statement: Statement
+    frame: int
+    scope: Scope
+    visible: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(eq=False)
 class FrameInfo:
     """A call of user code."""
 
@@ -164,6 +176,7 @@ class Graph:
     values: list[Value] = field(default_factory=list)
     bindings: list[Binding] = field(default_factory=list)
     escapes: list[Escape] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     frames: dict[int, FrameInfo] = field(default_factory=dict)
     outputs: list[Value] = field(default_factory=list)  # what the traced function returned
     made: dict[tuple[Value, torch.dtype], Tensor] = field(default_factory=dict, repr=False)  # constants, in a dtype
@@ -427,7 +440,8 @@ class Replay:
             if self.differs(escape):
                 raise ReplayError(
                     f"{escape.site}: `{escape.site.text}` took a number out of the tensors, and it is another "
-                    "one here: what depends on it was recorded for the first; keep it a tensor (`torch.where`, no `.item()`)"
+                    "one here: what depends on it was recorded for the first; keep it a tensor "
+                    "(`torch.where`, no `.item()`)"
                 )
 
     def differs(self, escape: Escape) -> bool:

@@ -70,6 +70,14 @@ class Statement:
         return tuple(found)
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """The text of everything that it mentions, and of what that is part of: ``x`` and ``x.grad``."""
+        accesses = [
+            access._replace(parts=access.parts[:n]) for access in self.mentions for n in range(len(access.parts) + 1)
+        ]
+        return frozenset(map(str, accesses))
+
+    @cached_property
     def may_alias(self) -> bool:
         """Whether it can give a name to a tensor without any operation, as `a = b` and `a = f(x)` do."""
         node = self.node

@@ -23,12 +23,13 @@ from torch.overrides import TorchFunctionMode
 
 from handgrad import source
 from handgrad.errors import TraceError
-from handgrad.graph import Binding, Const, Escape, FrameInfo, Graph, Scope, Step, Value
+from handgrad.graph import Binding, Const, Escape, Failure, FrameInfo, Graph, Scope, Step, Value
 from handgrad.source import Access, Site, Statement
 
 KEPT_BYTES = 2**24  # larger tensors are kept only as long as the code itself keeps them
 INSIDE = 64  # longer lists of tensors get no names for their items
 VISIBLE_ITEMS = 256  # larger lists are not looked into
+MOST_FAILURES = 32
 QUIET_LINES = 3_000  # so many lines without a tensor, and a function is no longer watched line by line
 
 _ESCAPES = {
@@ -177,7 +178,9 @@ class Tracer(TorchFunctionMode):
                 self._handle(frame, pending)
             elif any(statement.may_alias for statement in pending):
                 self._handle(frame, pending)
-        if event == "line":
+        if event == "exception":
+            self._on_exception(frame, _argument[1])
+        elif event == "line":
             quiet = self._quiet[id(code)] = self._quiet.get(id(code), 0) + 1
             if quiet > QUIET_LINES:
                 self._pending.pop(id(frame), None)
@@ -189,6 +192,20 @@ class Tracer(TorchFunctionMode):
             if not code.co_flags & inspect.CO_GENERATOR:
                 self._frames.pop(id(frame), None)
         return self._on_line
+
+    def _on_exception(self, frame: FrameType, error: BaseException) -> None:
+        """Note where an exception began; frames that it passes on its way out are not noted."""
+        failures = self.graph.failures
+        found = source.of_code(frame.f_code)
+        statements = found.by_line.get(frame.f_lineno, ()) if found else ()
+        if not statements or (failures and failures[-1].error is error) or isinstance(error, StopIteration):
+            return
+        self._time += 1
+        info = self._enter(frame)
+        with torch._C.DisableTorchFunction():
+            visible = self._visible(frame.f_locals, frame) if self.scopes else {}
+        failures.append(Failure(self._time, error, statements[0], info.serial, info.scope, visible))
+        del failures[:-MOST_FAILURES]
 
     def _handle(self, frame: FrameType, statements: list[Statement]) -> None:
         """Note every name that ``statements`` mention and that now stands for another value."""

@@ -15,7 +15,8 @@ from handgrad.diagnosis import Mistake
 from handgrad.diagnosis.explanation import explain
 from handgrad.diagnosis.forward import forward_warnings
 from handgrad.diagnosis.hazards import alias_hazards, early_reads, wrong_references
-from handgrad.diagnosis.problem import Problem
+from handgrad.diagnosis.problem import Problem, WrongBlock
+from handgrad.diagnosis.repair import find_cure
 from handgrad.diagnosis.shape import kind_mistake, shape_mistake
 from handgrad.errors import NothingToJudgeError
 from handgrad.graph import Escape, Graph, Value
@@ -47,8 +48,8 @@ def judge(
     """Judge every gradient by hand in ``graph``.
 
     ``gradient`` and ``loss`` are as in `handgrad.claims.find_passes`. Without ``explained`` wrong lines are found
-    and not explained. ``expected`` are values whose gradient must be there; without it, those with `retain_grad`, those that
-    something is compared with, and the parameters that require a gradient.
+    and not explained. ``expected`` are values whose gradient must be there; without it, the parameters that require a
+    gradient, and where one of them is missing also the values with `retain_grad`.
 
     Raises:
         NothingToJudgeError: there is no loss, no gradient, or the numbers are not finite.
@@ -130,7 +131,8 @@ class _PassJudge:
     def gradients(self) -> list[Gradient]:
         unfinished = [c for c in self.claimed.claims if c.final is None]
         everyone = [*self.before, *self.claims]
-        candidates = list(dict.fromkeys(v for claim in everyone for v in claim.candidates))
+        failed = [claim for claim in unfinished if claim.failure]
+        candidates = list(dict.fromkeys(v for claim in [*everyone, *failed] for v in claim.candidates))
         self.points = self._points(candidates)
         self.given: dict[Value, Value] = {}
         self.lines = Lines(self.graph, self.points, self.given)
@@ -139,6 +141,7 @@ class _PassJudge:
         read_grads = {v: v.grad_of for v in self.graph.values if v.grad_of is not None and v.grad_of in candidates}
         for claim in sorted(everyone, key=lambda c: c.events[0].bindings[0].time):
             self._resolve(claim, read_grads)
+        self.of |= {claim: claim.of for claim in failed}
         resolved = [of for claim, of in self.of.items() if claim not in self.series]
         for point in self.points:
             point.claimed = [v for v in dict.fromkeys(resolved) if v is not self.loss]
@@ -147,10 +150,10 @@ class _PassJudge:
         for claim in self.claims:
             if claim not in self.series:
                 self.results[claim] = self.lines.judge(claim, self.of[claim])
-        self.hazards = alias_hazards(self.graph, self.claims, self.of)
+        self.hazards, self.spoilt = alias_hazards(self.graph, self.claims, self.of)
         self.early = early_reads(self.claims, self.given)
         found = [self._verdict(claim) for claim in self.claims]
-        found += [self._unfinished(claim) for claim in unfinished]
+        found += [self._failed(claim) if claim.failure else self._unfinished(claim) for claim in unfinished]
         return found
 
     def _resolve(self, claim: Claim, read_grads: dict[Value, Value]) -> None:
@@ -222,6 +225,13 @@ class _PassJudge:
         shaped = fitted(found, tuple(truth.shape))
         if shaped is None:
             return False
+        recorded = fitted(claim.final.value.double(), tuple(truth.shape))
+        if (
+            claim.carried is None
+            and recorded is not None
+            and largest(recorded - shaped) > 1e-3 * (largest(truth) + self.scale)
+        ):
+            return False  # what the name stood for was changed behind its back
         noise = max(2.0**-40 * self.scale, FEW_DIGITS * largest(truth))
         return largest(shaped - truth) <= noise
 
@@ -249,18 +259,21 @@ class _PassJudge:
                 verdict = "wrong"
                 mistake = shape_mistake(of.name or claim.name, tuple(judged.totals[0].shape), of.shape)
                 if mistake:
-                    mistakes.append(self._at(mistake, claim.events[-1].last.statement))
+                    mistakes.append(self._at(*self._shaped(mistake, judged)))
         if verdict == "right" and claim.final is not None and claim.final.shape == of.shape:
             mistake = kind_mistake(of.name or "the value", claim.final.value, of.value)
             if mistake:
                 verdict, mistakes = "wrong", [self._at(mistake, claim.events[-1].last.statement)]
         early = self.early.get(claim, [])
-        if early and not agree:
+        if early:
             verdict = "wrong"
             mistakes += [self._at(mistake, statement) for mistake, statement in early]
         if claim in self.hazards:
             mistake, statement = self.hazards[claim]
             verdict, mistakes = "wrong", [*mistakes, self._at(mistake, statement)]
+        spoilt = self.spoilt.get(claim)
+        if spoilt is not None and verdict == "right":
+            verdict, note = "inherited", f"right when it is computed, and changed by {spoilt} afterwards"
         if verdict == "right" and not agree and not self._escaped(claim):
             verdict = "inherited" if self._reads_any(claim) else "wrong"
             if verdict == "wrong":
@@ -285,6 +298,15 @@ class _PassJudge:
     def _reads_any(self, claim: Claim) -> bool:
         judged = self.results.get(claim)
         return bool(judged and judged.reads - {self.loss})
+
+    def _shaped(self, mistake: Mistake, judged: Judged) -> tuple[Mistake, Statement]:
+        """Add to a mistake of shape the line that has the right one, if a small change gives it."""
+        statement = judged.claim.events[-1].last.statement
+        if not self.explain:
+            return mistake, statement
+        problem = Problem.of_claim(self.graph, self.lines, judged, self.of, self.claims)
+        cure = find_cure(problem, WrongBlock(judged.claim.events, judged.totals, judged.reads))
+        return (mistake, statement) if cure is None else (mistake._replace(fix=cure.text), cure.statement)
 
     def _unexplained(self, claim: Claim) -> Mistake:
         return Mistake(
@@ -349,6 +371,54 @@ class _PassJudge:
             difference=_heat_map(found, truth) if verdict in ("wrong", "inherited") and same_shape else None,
             **numbers,
         )
+
+    def _failed(self, claim: Claim) -> Gradient:
+        """Say that a line raised an exception, and what it should have been."""
+        assert claim.failure is not None
+        event, of = claim.events[-1], claim.of
+        error = str(claim.failure.error).split("\n")[0]
+        raised = f"the line raises {type(claim.failure.error).__name__}: {error}"
+        statement = event.last.statement
+        findings = self._before_failure(claim)
+        problem = Problem.of_claim(self.graph, self.lines, Judged(claim, of, frozenset(), []), self.of, self.claims)
+        note: str | None = None
+        if problem.is_right_as_written(event):
+            note = f"{raised}; it would be right if what it reads were"
+        else:
+            mistake = Mistake("fails", raised)
+            cure = find_cure(problem, WrongBlock([event], None, frozenset())) if self.explain else None
+            if cure is not None:
+                mistake, statement = mistake._replace(fix=cure.text), cure.statement
+            findings.append(self._at(mistake, statement))
+        place = findings[0].place if findings else Place(statement.source.cell, statement.line)
+        return Gradient(
+            claim.name,
+            of.name or "?",
+            "wrong" if findings else "inherited",
+            *place,
+            statement.text,
+            None,
+            of.shape,
+            mistakes=tuple(findings),
+            note=note,
+        )
+
+    def _before_failure(self, claim: Claim) -> list[Finding]:
+        """Return what is wrong with the lines of ``claim`` before the one that raised."""
+        earlier = Claim(claim.name, claim.candidates, claim.events[:-1])
+        if not earlier.events or earlier.final is None:
+            return []
+        for value in earlier.values:
+            self.given.setdefault(value, claim.of)
+        judged = self.lines.judge(earlier, claim.of)
+        if judged is None:
+            return []
+        if judged.wrong_blocks:
+            return self._explain(judged)
+        if judged.shape_differs:
+            mistake = shape_mistake(claim.of.name or claim.name, tuple(judged.totals[0].shape), claim.of.shape)
+            return [self._at(*self._shaped(mistake, judged))] if mistake else []
+        return []
 
     def _unfinished(self, claim: Claim) -> Gradient:
         statement = claim.events[-1].last.statement
@@ -480,7 +550,7 @@ def _add_missing(
         ]
         prefix = "d" if any(name.startswith("d") for name in names) else "grad of "
         group[0][1].extend(
-            Gradient(f"{prefix}{v.name}", str(v.name), "missing", expected_shape=v.shape, note="no line computes it")
+            Gradient(f"{prefix}{v.name}", str(v.name), "missing", expected_shape=v.shape)
             for v in sorted(missing, key=lambda v: -v.id)
         )
 

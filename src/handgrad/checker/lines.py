@@ -123,7 +123,7 @@ class Lines:
         reads, _ = self._reads(final, own, of)
         judged = Judged(claim, of, reads, totals)
         truths = [point.through(of, reads) for point in self.points]
-        judged.shape_differs = final.shape != of.shape
+        judged.shape_differs = tuple(totals[0].shape) != of.shape
         if self._same(totals, truths, judged):
             judged.is_right = True
             return judged

@@ -29,6 +29,7 @@ class Names(NamedTuple):
     gradients: set[str]
     integers: dict[str, int]
     small: list[str]  # constants of the forward such as 1e-5
+    own: Shape = ()  # the shape of the gradient itself
 
 
 Path = tuple[tuple[str, int | None], ...]
@@ -136,6 +137,11 @@ def _changes(node: ast.expr, names: Names, path: Path) -> Iterator[Change]:
         yield 1.3, "wrong-index", "indices the other way round", ast.Tuple(list(reversed(node.elts)), ast.Load())
     elif isinstance(node, ast.Slice):
         yield from _slice(node)
+    if isinstance(node, ast.BinOp | ast.UnaryOp) and not in_index and _holds_tensor(node, names) and 1 < len(path) <= 3:
+        inner = node.operand if isinstance(node, ast.UnaryOp) else node
+        for sign in (ast.Sub(), ast.Add()):
+            what = f"`1 {'-' if isinstance(sign, ast.Sub) else '+'} {_short(inner)}`"
+            yield 1.9, "constant", what, ast.BinOp(ast.Constant(1.0), sign, inner)
     plain = not isinstance(node, ast.Slice | ast.Tuple | ast.Constant | ast.List | ast.keyword | ast.Starred)
     if plain and not in_index and not _is_callee(path):
         if not isinstance(node, ast.UnaryOp):
@@ -155,10 +161,11 @@ def _short(node: ast.AST) -> str:
 
 def _whole(node: ast.expr, names: Names, path: Path) -> Iterator[Change]:
     """Yield changes around an expression: a sum, a factor, a transpose."""
-    top = len(path) == 1 or (len(path) <= 3 and path[-1][0] in ("left", "right", "operand"))
+    reduced = len(path) == 3 and [name for name, _ in path[-2:]] == ["func", "value"]
+    top = len(path) == 1 or reduced or (len(path) <= 3 and path[-1][0] in ("left", "right", "operand"))
     if not top or not _holds_tensor(node, names):
         return
-    extra = 0.15 * (len(path) - 1)
+    extra = 0.25 * (len(path) - 1)
     for dim in ("0", "1", "-1", "2", "(0, 1)"):
         for keep in (", keepdim=True", ""):
             yield 1.15 + extra, "missing-sum", f"`.sum({dim}{keep})`", _method(node, "sum", f"{dim}{keep}")
@@ -173,7 +180,12 @@ def _whole(node: ast.expr, names: Names, path: Path) -> Iterator[Change]:
             yield 1.9 + extra, "scale", f"`{text}`", ast.BinOp(_code(text), ast.Mult(), node)
     for factor in ("2", "0.5", "3"):
         yield 1.7 + extra, "scale", f"`{factor} *`", ast.BinOp(_code(factor), ast.Mult(), node)
-    if len(path) <= 2:
+    if len(path) == 1 or reduced:
+        for name in names.shapes:
+            if name not in names.gradients:
+                for text in (f"(1 - {name}**2)", f"-{name}**-2", f"{name} * (1 - {name})", f"({name} > 0)"):
+                    yield 2.3, "missing-factor", f"`* {text}`", ast.BinOp(node, ast.Mult(), _code(f"({text})"))
+    if len(path) <= 2 or reduced:
         for name in names.shapes:
             kind = "missing-factor"
             yield 1.6 + extra, kind, f"`* {name}`", ast.BinOp(node, ast.Mult(), _code(name))
@@ -216,6 +228,9 @@ def _constant(node: ast.Constant, names: Names, in_index: bool) -> Iterator[Chan
         yield 1.0, kind, f"{new} for {value}", ast.Constant(new) if new >= 0 else _code(repr(new))
     for text in names.small:
         yield 1.1, kind, f"{text} for {value}", _code(text)
+    if not in_index and isinstance(value, float) and 0 < abs(value) < 1e-2:
+        for name in names.shapes:
+            yield 2.2, kind, f"`{name} + {value}` for {value}", ast.BinOp(_code(name), ast.Add(), node)
     for name in names.integers:
         yield 1.6, kind, f"{name} for {value}", _code(name)
 
@@ -228,9 +243,9 @@ def _name(node: ast.Name, names: Names, in_index: bool) -> Iterator[Change]:
         for other in names.integers:
             if other != name:
                 yield 1.7, "wrong-index" if in_index else "scale", f"{other} for {name}", _code(other)
-    if name not in names.shapes:
+    if name not in names.shapes and name != OWN:
         return
-    shape = names.shapes[name]
+    shape = names.shapes.get(name, names.own)
     for other, its in names.shapes.items():
         if other == name:
             continue
@@ -276,6 +291,16 @@ def _operation(node: ast.BinOp) -> Iterator[Change]:
         yield 1.5, "transposed", "swapped and transposed", ast.BinOp(_t(right), op, _t(left))
         yield 1.6, "transposed", "swapped and one transposed", ast.BinOp(_t(right), op, left)
         yield 1.6, "transposed", "swapped and one transposed", ast.BinOp(right, op, _t(left))
+    for operand in (right, left):
+        if (
+            isinstance(operand, ast.Call)
+            and isinstance(operand.func, ast.Attribute)
+            and operand.func.attr in REDUCTIONS
+        ):
+            inner = operand.func.value
+            moved = _copy(operand)
+            moved.func.value = ast.BinOp(left, op, inner) if operand is right else ast.BinOp(inner, op, right)
+            yield 1.2, "precedence", f"`.{operand.func.attr}(...)` of the whole", moved
     if isinstance(op, ast.Sub | ast.Div):
         yield (
             1.2,

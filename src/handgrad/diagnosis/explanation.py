@@ -55,7 +55,15 @@ def _explain_block(problem: Problem, block: WrongBlock) -> tuple[Mistake, Statem
         return by_value, last
     if missing := _missing_read(problem, block):
         return missing, last
-    return Mistake("unknown", _where(problem, block.deltas)), last
+    return _unknown(problem, block.deltas), last
+
+
+def _unknown(problem: Problem, deltas: list[Tensor]) -> Mistake:
+    shape, expected = tuple(deltas[0].shape), problem.of.shape
+    if shape != expected and problem.claim.events[0].after is not None:
+        sizes = f"it has shape {shape}, and `{problem.name(problem.of)}` has shape {expected}"
+        return Mistake("shape", f"{sizes}, and no sum or view of it is the gradient")
+    return Mistake("unknown", _where(problem, deltas))
 
 
 _SENTENCES = {
@@ -93,7 +101,7 @@ def _from_cure(cure: Cure, by_value: Mistake | None) -> Mistake:
             "constant",
         )
     ):
-        message = f"{message}; {by_value.message}" if kind != by_value.kind else by_value.message
+        message = by_value.message if kind == by_value.kind else message
     return Mistake(kind, message, cure.text)
 
 

@@ -41,10 +41,11 @@ def forward_warnings(graph: Graph, loss: Value) -> list[Finding]:
     """Return what is doubtful about the forward that led to ``loss``, in the order of the code."""
     forward = sorted(graph.ancestors(loss), key=lambda v: v.id)
     steps = list(dict.fromkeys(v.step for v in forward if v.step is not None))
+    epsilons = list(_epsilons(steps))
     found = [
-        *_epsilons(steps),
+        *epsilons,
         *_other_cross_entropies(forward, loss),
-        *_other_batch_norms(forward, steps),
+        *([] if epsilons else _other_batch_norms(steps)),
         *_unseeded(graph, loss),
         *_unused(graph, set(forward), loss),
         *_broadcast_updates(graph, set(forward)),
@@ -124,9 +125,8 @@ def _other_cross_entropies(forward: list[Value], loss: Value) -> Iterator[Findin
         yield _warning("not-the-library-op", loss.step.statement if loss.step else None, message)
 
 
-def _other_batch_norms(forward: list[Value], steps: list[Step]) -> Iterator[Finding]:
+def _other_batch_norms(steps: list[Step]) -> Iterator[Finding]:
     """Find a value that is centred and scaled like batch norm, and ends with another variance than 1."""
-    del forward
     for step in steps:
         if step.op not in ("mul", "__mul__", "div", "__truediv__"):
             continue

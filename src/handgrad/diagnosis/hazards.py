@@ -13,33 +13,41 @@ from handgrad.source import Statement, enclosing
 Located = tuple[Mistake, Statement]
 
 
-def alias_hazards(graph: Graph, claims: Iterable[Claim], of: dict[Claim, Value]) -> dict[Claim, Located]:
-    """Return the claims whose tensor another claim changed in place, through a second name for it.
+def alias_hazards(
+    graph: Graph, claims: Iterable[Claim], of: dict[Claim, Value]
+) -> tuple[dict[Claim, Located], dict[Claim, str]]:
+    """Return the claims that give a tensor a second name and change it, and those whose tensor that is.
 
     ``dhprebn = dbndiff`` gives the same tensor a second name; ``dhprebn += ...`` then changes ``dbndiff`` too. It
     counts where the first name is read afterwards.
     """
     found: dict[Claim, Located] = {}
+    spoilt: dict[Claim, str] = {}
     everyone = list(claims)
     for claim in everyone:
         first = claim.events[0].bindings[0]
-        owner = next((c for c in everyone if c is not claim and first.value in c.values and _earlier(c, claim)), None)
-        if owner is None or first.value is None or of.get(owner) is of.get(claim):
+        step = first.value.step if first.value is not None else None
+        if step is None or step.op != "alias":
+            continue
+        shared = next(step.inputs)
+        owner = next((c for c in everyone if c is not claim and shared in c.values and _earlier(c, claim)), None)
+        if owner is None or of.get(owner) is of.get(claim):
             continue
         for binding in list(claim.bindings)[1:]:
             step = binding.value.step if binding.value is not None else None
-            if step is None or not any(before in owner.values for before, _ in step.writes):
+            if step is None or not any(before is first.value for before, _ in step.writes):
                 continue
             statement = binding.statement
             if _read_later(graph, owner.name, step, statement):
                 message = (
-                    f"`{claim.name} = {owner.name}` made two names for one tensor, so this line changes `{owner.name}` "
-                    f"too; write `{claim.name} = {owner.name}.clone()`"
+                    f"it gives the tensor of `{owner.name}` a second name, so line {statement.line} changes "
+                    f"`{owner.name}` too; take a copy: `{claim.name} = {owner.name}.clone()`"
                 )
                 fix = f"{claim.name} = {owner.name}.clone()"
-                found[owner] = Mistake("alias", message, fix), statement
+                found[claim] = Mistake("alias", message, fix), first.statement
+                spoilt[owner] = f"line {statement.line}"
             break
-    return found
+    return found, spoilt
 
 
 def _earlier(one: Claim, other: Claim) -> bool:
@@ -50,7 +58,7 @@ def _read_later(graph: Graph, name: str, step: Step, statement: Statement) -> bo
     """Whether ``name`` is mentioned by something that runs after ``step``."""
     for later in graph.steps[step.index + 1 :]:
         its = later.statement
-        if its is not None and its is not statement and any(str(a) == name for a in its.mentions):
+        if its is not None and its is not statement and name in its.names:
             return True
     block = next((n for n in enclosing(statement.node) if isinstance(n, ast.FunctionDef)), statement.source.tree)
     for node in ast.walk(block):

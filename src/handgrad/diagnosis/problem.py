@@ -36,7 +36,9 @@ class LocalCheck(Protocol):
     def reads_of(self, value: Value, of: Value, own: set[Value]) -> frozenset[Value]:
         """Return which gradients a value was computed from."""
 
-    def evaluate_many(self, values: Iterable[Value], of: Value, own: set[Value], point: int) -> dict[Value, Tensor]: ...
+    def evaluate_many(self, values: Iterable[Value], of: Value, own: set[Value], point: int) -> dict[Value, Tensor]:
+        """Return what values are at a point."""
+
     def own_values(self, claim: Claim, of: Value) -> set[Value]:
         """Return the values that are the own ones of a claim."""
 
@@ -175,6 +177,14 @@ class Problem:
         prepared: ast.stmt = ast.fix_missing_locations(_Names(self.claim.name, set(self._paths(event))).visit(node))
         return prepared
 
+    def is_right_as_written(self, event: Event) -> bool:
+        """Whether the statement computes a right contribution when all that it reads is as it should be."""
+        if not event.last.visible:
+            return False
+        node = self.prepared(event)
+        found = [self.run([event], [node], i) for i in range(len(self.check.points))]
+        return all(f is not None for f in found) and self.is_truth(found, self.reads_in(event, node)) is not None
+
     def run(self, events: list[Event], nodes: list[ast.stmt], point: int) -> Tensor | None:
         """Run the statements in place of those of ``events``; return what they contribute."""
         environment = dict(self.environment(events[0], point))
@@ -184,7 +194,7 @@ class Problem:
         )
         environment.pop(OWN, None)
         if before is not None and not (starts_anew and isinstance(nodes[0], ast.Assign)):
-            environment[OWN] = torch.zeros(before.shape, dtype=torch.float64)
+            environment[OWN] = torch.zeros(self.of.shape, dtype=torch.float64)
         standard = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         try:

@@ -40,7 +40,6 @@ def find_cure(problem: Problem, block: WrongBlock) -> Cure | None:
     candidates.sort(key=lambda c: c[1].cost)
     seen = {tuple(map(ast.dump, nodes))}
     start, spent = time.monotonic(), 0
-    fallback: Cure | None = None
     for i, edit in candidates:
         changed = [*nodes[:i], edit.node, *nodes[i + 1 :]]
         key = tuple(map(ast.dump, changed))
@@ -60,12 +59,9 @@ def find_cure(problem: Problem, block: WrongBlock) -> Cure | None:
         second = problem.run(events, changed, 1)
         if second is None or problem.is_truth([first, second], reads) is None:
             continue
-        cure = _cure(problem, events[i], edit)
-        if truth[0] & _covered_elsewhere(problem):
-            fallback = fallback or cure
-            continue
-        return cure
-    return fallback
+        if truth[0] and not truth[0] & _covered_elsewhere(problem):
+            return _cure(problem, events[i], edit)
+    return None
 
 
 def _covered_elsewhere(problem: Problem) -> set[Value]:
@@ -98,9 +94,12 @@ def _names(problem: Problem, event: Event) -> Names:
     shapes: dict[str, tuple[int, ...]] = {}
     gradients: set[str] = set()
 
+    known: set[Value] = set()
+
     def add(name: str, value: Value) -> None:
         tensor = environment.get(name)
-        if isinstance(tensor, Tensor):
+        if isinstance(tensor, Tensor) and value not in known:
+            known.add(value)
             shapes[name] = tuple(tensor.shape)
             if value in given:
                 gradients.add(name)
@@ -112,7 +111,7 @@ def _names(problem: Problem, event: Event) -> Names:
     for text, binding in problem._paths(event).items():
         if binding.value is not None:
             add(_placeholder(text), binding.value)
-    return Names(shapes, gradients, problem.integers, _small_constants(problem))
+    return Names(shapes, gradients, problem.integers, _small_constants(problem), problem.of.shape)
 
 
 def _small_constants(problem: Problem) -> list[str]:

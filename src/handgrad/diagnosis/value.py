@@ -63,6 +63,9 @@ def _missing_sum(problem: Problem, block: WrongBlock, deltas: list[Tensor], trut
 
 
 def _factor(problem: Problem, block: WrongBlock, deltas: list[Tensor], truth: Truth) -> Mistake | None:
+    users = problem.check.points[0].branches(problem.of)
+    if not block.reads and problem.check.points[0].loss not in users:
+        return None  # it reads no upstream gradient: that the rest is a constant here is chance
     factors = []
     for found, right in zip(deltas, truth[1], strict=True):
         shaped = fitted(found, tuple(right.shape))

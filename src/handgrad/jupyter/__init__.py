@@ -5,6 +5,7 @@ IPython calls `load_ipython_extension`; the magics say the rest: ``%handgrad?`` 
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,10 +16,13 @@ _loaded: dict[int, Session] = {}  # by the id of the shell
 
 def load_ipython_extension(ipython: Any) -> None:
     """Watch the cells of ``ipython`` from here on."""
+    is_first = "torch" not in sys.modules  # nobody can have seeded it
+    import torch
+
     from handgrad.jupyter.session import Session
 
     if id(ipython) not in _loaded:
-        session = _loaded[id(ipython)] = Session(ipython)
+        session = _loaded[id(ipython)] = Session(ipython, torch.initial_seed() if is_first else None)
         session.load()
 
 

@@ -16,11 +16,13 @@ from torch import Tensor
 from torch.overrides import _get_current_function_mode_stack
 
 from handgrad import claims
-from handgrad.graph import Binding, Graph, Value
+from handgrad.graph import Binding, FrameInfo, Graph, Scope, Value
+from handgrad.source import Statement
 from handgrad.tracer import KEPT_BYTES, Tracer, _name_values, name_modules
 
 ITERATIONS = 3  # of a training loop, before tracing is suspended
-MOST_STEPS = 20_000  # operations in one cell
+LOSSES = 8  # iterations of a loop that computes losses and gradients, and changes no parameter that we know
+MOST_STEPS = 10_000  # operations in one cell: one or two seconds of tracing
 MOST_BYTES = 2**30  # tensors in one cell, and in all that is remembered
 
 
@@ -30,24 +32,32 @@ class Recorder(Tracer):
     Between two entries tensors may change unseen. A parameter that did is taken as new.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_seed: int | None = None) -> None:
+        """``first_seed`` is the one that PyTorch began with, None where nobody knows: nothing is unseeded then."""
         super().__init__()
+        self.first_seed = first_seed
+        self._first_seed = -1 if first_seed is None else first_seed
         self.why_suspended: str | None = None
+        self.has_failed = False
         self.is_on = False
-        self.began = self._first_step = 0  # the time and the step at which the cell began
+        self.began = self._first_step = self._first_update = 0  # what they were when the cell began
         self._is_passive = False  # on the stack of modes, and doing nothing
         self._rounds = self._bytes = 0
         self._seen_updates = self._seen_calls = self._seen_bindings = 0
+        self._fresh: list[Binding] = []  # since the last iteration
+        self._losses: set[tuple[Statement, str]] = set()
+        self._cell_frames: dict[Scope, FrameInfo] = {}
         self._parameters: list[tuple[Tensor, Tensor]] = []  # as they were when tracing stopped
 
     # -- a cell begins and ends
 
     def start(self) -> None:
         """Trace from here on: a new cell."""
-        self.began, self._first_step = self._time, len(self.graph.steps)
-        self.why_suspended = None
+        self.began, self._first_step, self._first_update = self._time, len(self.graph.steps), self.updates
+        self.why_suspended, self.has_failed = None, False
         self._rounds = self._bytes = 0
         self._seen_updates, self._seen_calls = self.updates, len(self.backward_calls)
+        self._fresh, self._losses = [], set()
         self._seen_bindings = len(self.graph.bindings)
         self.resume()
 
@@ -55,7 +65,8 @@ class Recorder(Tracer):
         """Trace again, if tracing was not suspended in this cell."""
         if self.is_on or self.why_suspended:
             return
-        for table in (self._frames, self._pending, self._quiet):
+        tables: list[dict[Any, Any]] = [self._frames, self._pending, self._quiet, self._cell_frames]
+        for table in tables:
             table.clear()  # by the ids of frames and code that may be gone
         for tensor, before in self._parameters:
             if tensor.shape != before.shape or not torch.equal(tensor.detach(), before):
@@ -82,6 +93,10 @@ class Recorder(Tracer):
         """Trace no more in this cell."""
         self.why_suspended = self.why_suspended or why
         self._is_passive = True  # the next line leaves the mode: inside of a call it cannot be left
+
+    def _fail(self, error: Exception) -> None:
+        self.has_failed = True
+        self.suspend(f"handgrad itself failed ({type(error).__name__}: {error})")
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -115,10 +130,10 @@ class Recorder(Tracer):
             done = _done_before(error)
             if done is None:
                 raise
-            self.suspend(f"handgrad itself failed ({type(error).__name__}: {error})")
+            self._fail(error)
             return done[0] if done else func(*args, **(kwargs or {}))
-        if self.updates != self._seen_updates:
-            self._on_update()
+        if self.updates != self._seen_updates or len(self.graph.bindings) != self._seen_bindings:
+            self._on_bindings()
         if len(self.graph.steps) - self._first_step > MOST_STEPS:
             self.suspend(f"tracing stopped after {MOST_STEPS:,} operations")
         return result
@@ -136,18 +151,34 @@ class Recorder(Tracer):
         try:
             return watch(*arguments)
         except Exception as error:  # a mistake of ours is nothing to the cell
-            self.suspend(f"handgrad itself failed ({type(error).__name__}: {error})")
+            self._fail(error)
             return None
 
-    def _on_update(self) -> None:
-        """Count an iteration of training: a parameter changed or `backward()` ran, and there is a new gradient."""
-        self._seen_updates = self.updates
+    def _enter(self, frame: FrameType) -> FrameInfo:
+        """Let the statements of a cell, each of which IPython runs in a frame of its own, share one."""
+        is_new = id(frame) not in self._frames
+        info = super()._enter(frame)
+        if is_new and info.scope.kind == "module" and info.caller is None:
+            self._frames[id(frame)] = info = self._cell_frames.setdefault(info.scope, info)
+        return info
+
+    def _on_bindings(self) -> None:
+        """Count an iteration of training: a loss is computed again, or a parameter changed, after a new gradient."""
         fresh = self.graph.bindings[self._seen_bindings :]
-        if len(self.backward_calls) > self._seen_calls or self.gradients(fresh):
-            self._rounds += 1
-        self._seen_calls, self._seen_bindings = len(self.backward_calls), len(self.graph.bindings)
-        if self._rounds > ITERATIONS:
-            self.suspend(f"a training loop: tracing stopped after {ITERATIONS} iterations")
+        again = self.updates != self._seen_updates
+        for binding in fresh:
+            if binding.value is not None and not binding.value.shape and _is_loss(binding.name):
+                place = (binding.statement, binding.name)
+                again |= place in self._losses
+                self._losses.add(place)
+        self._seen_updates = self.updates
+        self._fresh += fresh
+        self._seen_bindings = len(self.graph.bindings)
+        if again:
+            self._rounds += len(self.backward_calls) > self._seen_calls or bool(self.gradients(self._fresh))
+            self._fresh, self._seen_calls = [], len(self.backward_calls)
+        if self._rounds > (LOSSES if self.updates == self._first_update else ITERATIONS):
+            self.suspend(f"a training loop: tracing stopped after {self._rounds - 1} iterations")
 
     def _make(self, kept: Tensor, tensor: Tensor, step: Any) -> Value:
         value = super()._make(kept, tensor, step)
@@ -182,12 +213,23 @@ class Recorder(Tracer):
         """The bindings of this cell."""
         return [binding for binding in self.graph.bindings if binding.time > self.began]
 
-    def seen_by_cell(self, namespace: dict[str, Any]) -> Graph:
-        """Return the graph without the gradients of other cells, but for those that this cell read."""
-        new = self.new
-        read = self.graph.ancestors(*(binding.value for binding in new if binding.value is not None))
-        others = set(self.gradients(self.graph.bindings)) - set(new)
-        return self.named([b for b in self.graph.bindings if b not in others or b.value in read], namespace)
+    def seen_by_cell(self, namespace: dict[str, Any], *, others: bool = False) -> Graph:
+        """Return the graph with the gradients of this cell and, of the ``others``, those that it read, or all.
+
+        What only locals of functions that earlier cells called, or earlier values of a name, stand for is left out.
+        """
+        new = set(self.new)
+        read = self.graph.ancestors(*_values_of(new))
+        known = self.graph.ancestors(*read, *_values_of(b for b in self._last() if b.scope.kind != "frame"))
+        foreign = set() if others else set(self.gradients(self.graph.bindings)) - new
+        bindings = [
+            b
+            for b in self.graph.bindings
+            if b in new or b.value in read or (b not in foreign and (b.value is None or b.value in known))
+        ]
+        graph = self.named(bindings, namespace)
+        graph.failures = [failure for failure in graph.failures if failure.time > self.began]
+        return graph
 
     def named(self, bindings: list[Binding], namespace: dict[str, Any]) -> Graph:
         """Return the graph with these bindings, its values named by them."""
@@ -209,8 +251,7 @@ class Recorder(Tracer):
                 binding.visible = {name: item for name, item in binding.visible.items() if isinstance(item, _LIGHT)}
         self._forget_owners()
         last = self._last()
-        roots = [binding.value for binding in (*last, *self.new) if binding.value is not None]
-        kept = self.graph.ancestors(*roots, *self._held_by_others())
+        kept = self.graph.ancestors(*_values_of([*last, *self.new]), *self._held_by_others())
         graph = self.graph
         graph.values[:] = [value for value in graph.values if value in kept]
         graph.steps[:] = [step for step in graph.steps if any(value in kept for value in step.made)]
@@ -221,6 +262,7 @@ class Recorder(Tracer):
             if binding.time <= self.began:
                 binding.visible = {n: v for n, v in binding.visible.items() if not isinstance(v, Value) or v in kept}
         graph.escapes[:] = [escape for escape in graph.escapes if escape.value in kept]
+        graph.failures[:] = [failure for failure in graph.failures if failure.time > self.began]
         graph.made.clear()
         frames = {b.frame for b in graph.bindings} | {step.frame for step in graph.steps}
         for serial in list(frames):
@@ -238,6 +280,12 @@ class Recorder(Tracer):
         self.backward_calls[:] = [call for call in self.backward_calls if call[1] in kept]
 
     @property
+    def has_compared(self) -> bool:
+        """Whether this cell did something with a gradient of autograd's, or ended in a line that failed."""
+        steps = (step for step in self.graph.steps if step.time > self.began)
+        return bool(self.graph.failures) or any(v.grad_of is not None for step in steps for v in step.inputs)
+
+    @property
     def size(self) -> int:
         """The bytes of the tensors that are remembered."""
         memories = {}
@@ -252,10 +300,9 @@ class Recorder(Tracer):
         """Return the last binding of each name; for locals, of the last call of each function."""
         last: dict[Any, Binding] = {}
         for binding in self.graph.bindings:
-            place: Any = binding.scope
-            if place.kind == "frame":
-                place = (binding.statement.source.filename, binding.statement.line)
-            if place.kind != "object" or place.key in self._owners:
+            scope, statement = binding.scope, binding.statement
+            place = (statement.source.filename, statement.line) if scope.kind == "frame" else scope
+            if scope.kind != "object" or scope.key in self._owners:
                 last[place, binding.name] = binding
         return set(last.values())
 
@@ -275,7 +322,12 @@ class Recorder(Tracer):
         ours.update(id(tensor) for writes in self._writes.values() for _, tensor, _ in writes)
         ours.update(id(tensor) for tensor, _ in self._parameters)
         for known in self._known.values():
-            if isinstance(known.hold, Tensor) and _references(known.hold) - _NOBODY > ours[id(known.hold)]:
+            if not isinstance(known.hold, Tensor):
+                continue
+            others = _references(known.hold) - _NOBODY - ours[id(known.hold)]
+            if _PYTORCH_COUNTS and known.hold._use_count() > 1:  # type: ignore[attr-defined]
+                others -= 1  # a graph of autograd that saved it: nobody can reach it there
+            if others > 0:
                 yield known.value
 
 
@@ -283,13 +335,30 @@ def _modes() -> list[Any]:
     return _get_current_function_mode_stack()  # type: ignore[no-untyped-call, no-any-return]
 
 
+def _values_of(bindings: Iterable[Binding]) -> list[Value]:
+    return [binding.value for binding in bindings if binding.value is not None]
+
+
 def _references(item: Any) -> int:
     return sys.getrefcount(item)
 
 
+def _pytorch_counts() -> bool:
+    """Tell whether a tensor that only PyTorch holds counts as one more reference, as newer versions do."""
+    probe = SimpleNamespace(hold=torch.zeros(1))
+    before = _references(probe.hold)
+    saved = torch.ones(1, requires_grad=True) * probe.hold
+    return saved.requires_grad and _references(probe.hold) > before
+
+
 _PROBE = SimpleNamespace(hold=object())
 _NOBODY = _references(_PROBE.hold) - 1  # what is counted for something that nobody holds
+_PYTORCH_COUNTS = _pytorch_counts()
 _LIGHT = (Value, int, float, str, ModuleType, FunctionType, BuiltinFunctionType, type, NoneType)
+
+
+def _is_loss(name: str) -> bool:
+    return name in claims.LOSS_NAMES or name.startswith("loss")
 
 
 def _is_computed(binding: Binding) -> bool:

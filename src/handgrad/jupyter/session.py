@@ -12,13 +12,13 @@ import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 
 from handgrad import source
 from handgrad.checker.judging import judge
-from handgrad.claims import LOSS_NAMES, names_of_gradient
+from handgrad.claims import LOSS_NAMES, assigned, names_of_gradient
 from handgrad.errors import HandgradError, InvalidOptionError, NothingToJudgeError
 from handgrad.graph import Binding, Graph
 from handgrad.jupyter.recorder import MOST_BYTES, Recorder
@@ -64,6 +64,14 @@ class _Parser(argparse.ArgumentParser):
         raise InvalidOptionError(f"%%backward: {message}; it is %%backward [--loss NAME] [--gradient dX=X ...]")
 
 
+class Part(NamedTuple):
+    """Text that IPython compiles apart from the lines above it, and the names that it may give to it."""
+
+    text: str
+    above: int
+    names: tuple[str, ...] = ("<timed exec>", "<timed eval>")
+
+
 @dataclass
 class Cell:
     """A cell that runs."""
@@ -72,16 +80,16 @@ class Cell:
     asked: Asked | None = None  # by %%backward
     is_traced: bool = False
     sources: list[Source] = field(default_factory=list)
-    timed: list[tuple[str, int]] = field(default_factory=list)  # what %time runs, and the lines above it
+    parts: list[Part] = field(default_factory=list)
 
 
 class Session:
     """What `load_ipython_extension` adds to a shell."""
 
-    def __init__(self, shell: Any) -> None:
+    def __init__(self, shell: Any, first_seed: int | None = None) -> None:
         self.shell = shell
         self.is_on = True
-        self.recorder = Recorder()
+        self.recorder = Recorder(first_seed)
         self.cell: Cell | None = None
         self.thread = threading.get_ident()
         self.said: set[str] = set()
@@ -130,7 +138,7 @@ class Session:
             self._begin_within()
         elif command == "reset":
             self.recorder.stop()
-            self.recorder = Recorder()
+            self.recorder = Recorder(self.recorder.first_seed)
             self.said.clear()
         elif command == "":
             state = "on: the gradients that a cell computes are judged below it" if self.is_on else "off"
@@ -174,11 +182,13 @@ class Session:
         number = getattr(result, "execution_count", None)
         for one in cell.sources:
             one.cell = number
+        if self.recorder.has_failed:
+            self._say_once(f"{self.recorder.why_suspended}; the rest of this cell was not watched")
         with self._one_line():
             self.recorder.forget()
             self._judge(cell, number, getattr(result, "error_in_exec", None))
         if self.recorder.size > MOST_BYTES:
-            self.recorder = Recorder()
+            self.recorder = Recorder(self.recorder.first_seed)
             say("the session grew too large to remember and was forgotten; run the forward again before its backward")
 
     def _begin(self, raw: str, transformed: str | None) -> None:
@@ -192,8 +202,8 @@ class Session:
             return
         self._register(cell, raw, transformed)
         if body := TIMED_CELL.match(raw):
-            cell.timed.append((body["body"], raw[: body.start("body")].count("\n") + _blank_lines(body["body"])))
-        cell.timed += [(line["statement"], raw[: line.start()].count("\n")) for line in TIMED.finditer(raw)]
+            cell.parts.append(self._part(cell, body["body"]))
+        cell.parts += [Part(line["statement"], raw[: line.start()].count("\n")) for line in TIMED.finditer(raw)]
         cell.is_traced = True
         self.recorder.start()
 
@@ -223,20 +233,29 @@ class Session:
             except SyntaxError:
                 return
         count = self.shell.execution_count  # of this cell or the next one, by the version of IPython
-        names = {self.shell.compile.get_code_name(raw, transformed, number) for number in (count - 1, count)}
+        names = tuple({self.shell.compile.get_code_name(raw, transformed, number) for number in (count - 1, count)})
+        cell.parts.append(self._part(cell, raw, names))
         for name in names:
             cell.sources.append(source.register(name, transformed))
 
+    @staticmethod
+    def _part(cell: Cell, text: str, names: tuple[str, ...] = Part._field_defaults["names"]) -> Part:
+        """Return the end of the cell as a part; IPython takes empty lines off its beginning."""
+        blank = len(text) - len(text.lstrip())
+        body, raw = text.rstrip(), cell.raw.rstrip()
+        before = raw.removesuffix(body) if raw.endswith(body) else ""
+        return Part(text, (before + text[:blank]).count("\n"), names)
+
     def visit(self, tree: Any) -> Any:
-        """Make the text of what `%time` is about to compile known; IPython calls this with every tree."""
-        if self.cell is None or not self.cell.timed or not isinstance(tree, ast.Module):
+        """Let every line of what IPython is about to compile have its number in the cell; IPython calls this."""
+        if self.cell is None or not any(part.above for part in self.cell.parts):
             return tree
         dump = ast.dump(tree)
-        for text, above in self.cell.timed:
+        for text, above, names in self.cell.parts:
             transformed = self.shell.transform_cell(text)
             with contextlib.suppress(SyntaxError):
-                if ast.dump(ast.parse(transformed)) == dump:
-                    for name in ("<timed exec>", "<timed eval>"):
+                if above and ast.dump(ast.parse(transformed)) == dump:
+                    for name in names:
                         self.cell.sources.append(source.register(name, "\n" * above + transformed))
                     return ast.increment_lineno(tree, above)
         return tree
@@ -246,21 +265,21 @@ class Session:
     def _judge(self, cell: Cell, number: int | None, error: BaseException | None) -> None:
         new = self.recorder.new
         gradients = self.recorder.gradients(new, self._tensor_names())
-        if not gradients and not cell.asked and not self._compares():
+        if not gradients and not cell.asked and not self.recorder.has_compared:
             return
         asked = cell.asked or Asked()
-        graph = self.recorder.seen_by_cell(self.shell.user_ns)
         names = {str(binding.access) for binding in new if binding.value is None or binding.value.step is not None}
+        names |= {str(access) for failure in self.recorder.graph.failures for access in assigned(failure.statement)}
         notes = self._notes(error)
         try:
-            report = self._judged(graph, asked, explained=False)
-            if any(g.verdict != "right" for g in _of_cell(report, names).gradients):
-                report = self._judged(graph, asked, explained=True)
+            report = self._judged(self.recorder.seen_by_cell(self.shell.user_ns), asked, explained=False)
+            shown = _of_cell(report, names)
+            if any(gradient.verdict == "wrong" for gradient in shown.gradients):
+                shown = self._explained(shown, asked, names)
         except NothingToJudgeError as nothing:
             if gradients or cell.asked:
                 say("; ".join([self._advice(gradients) or str(nothing), *notes]))
             return
-        shown = _of_cell(report, names)
         if not shown.gradients and not cell.asked:
             return
         todo = self._not_written(report)
@@ -272,6 +291,16 @@ class Session:
                 notes=(*notes, *shown.notes, *todo),
             )
         )
+
+    def _explained(self, found: Report, asked: Asked, names: set[str]) -> Report:
+        """Return ``found`` with reasons; the gradients of other cells help to find them."""
+        alike = [(gradient.name, gradient.code) for gradient in found.gradients]
+        for others in (True, False):
+            graph = self.recorder.seen_by_cell(self.shell.user_ns, others=others)
+            explained = _of_cell(self._judged(graph, asked, explained=True), names)
+            if [(gradient.name, gradient.code) for gradient in explained.gradients] == alike:
+                break
+        return explained
 
     def _judged(self, graph: Graph, asked: Asked, *, explained: bool) -> Report:
         with _calm():
@@ -327,16 +356,6 @@ class Session:
         missing = [g for g in report.gradients if g.verdict == "missing" and g.line is None and g.of not in written]
         return [folded(missing, "is not written yet", "are not written yet")] if missing else []
 
-    def _compares(self) -> bool:
-        began = self.recorder.began
-        steps = (step for step in reversed(self.recorder.graph.steps))
-        for step in steps:
-            if step.time <= began:
-                return False
-            if any(value.grad_of is not None for value in step.inputs):
-                return True
-        return False
-
     def _tensor_names(self) -> list[str]:
         return [name for name, item in self.shell.user_ns.items() if isinstance(item, torch.Tensor)]
 
@@ -364,11 +383,6 @@ class Session:
         except Exception as error:  # the cell is the user's, and this is not about it
             words = " ".join(str(error).split())[:200]
             say(f"the gradients could not be judged ({type(error).__name__}: {words}); this is a mistake of handgrad's")
-
-
-def _blank_lines(text: str) -> int:
-    """Return how many empty lines ``text`` begins with: IPython takes them away."""
-    return text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def without_backward(lines: list[str]) -> list[str]:

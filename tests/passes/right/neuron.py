@@ -12,7 +12,6 @@ o = torch.tanh(n)
 for t in (x1w1, x2w2, total, n, o):
     t.retain_grad()
 o.backward()
-loss = o
 
 do = torch.tensor(1.0)
 dn = (1 - o**2) * do

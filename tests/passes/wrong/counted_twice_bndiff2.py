@@ -1,0 +1,90 @@
+import torch
+import torch.nn.functional as F
+
+vocab_size, block_size = 27, 3
+
+n_embd, n_hidden, n = 10, 32, 32
+g = torch.Generator().manual_seed(21)
+C = torch.randn((vocab_size, n_embd), generator=g)
+W1 = torch.randn((n_embd * block_size, n_hidden), generator=g) * (5 / 3) / (n_embd * block_size) ** 0.5
+b1 = torch.randn(n_hidden, generator=g) * 0.1
+W2 = torch.randn((n_hidden, vocab_size), generator=g) * 0.1
+b2 = torch.randn(vocab_size, generator=g) * 0.1
+bngain = torch.randn((1, n_hidden), generator=g) * 0.1 + 1.0
+bnbias = torch.randn((1, n_hidden), generator=g) * 0.1
+parameters = [C, W1, b1, W2, b2, bngain, bnbias]
+for p in parameters:
+    p.requires_grad = True
+Xb = torch.randint(0, vocab_size, (n, block_size), generator=g)
+Yb = torch.randint(0, vocab_size, (n,), generator=g)
+
+
+def forward(Xb, Yb):
+    emb = C[Xb]  # (n, 3, n_embd)
+    embcat = emb.view(emb.shape[0], -1)  # (n, 3 * n_embd)
+    hprebn = embcat @ W1 + b1  # (n, n_hidden)
+    bnmeani = 1 / n * hprebn.sum(0, keepdim=True)  # (1, n_hidden)
+    bndiff = hprebn - bnmeani
+    bndiff2 = bndiff**2
+    bnvar = 1 / (n - 1) * bndiff2.sum(0, keepdim=True)  # (1, n_hidden), Bessel
+    bnvar_inv = (bnvar + 1e-5) ** -0.5
+    bnraw = bndiff * bnvar_inv  # (n, n_hidden)
+    hpreact = bngain * bnraw + bnbias
+    h = torch.tanh(hpreact)  # (n, n_hidden)
+    logits = h @ W2 + b2  # (n, vocab_size)
+    logit_maxes = logits.max(1, keepdim=True).values  # (n, 1)
+    norm_logits = logits - logit_maxes
+    counts = norm_logits.exp()
+    counts_sum = counts.sum(1, keepdim=True)  # (n, 1)
+    counts_sum_inv = counts_sum**-1
+    probs = counts * counts_sum_inv  # (n, vocab_size)
+    logprobs = probs.log()
+    loss = -logprobs[range(n), Yb].mean()
+    return (emb, embcat, hprebn, bnmeani, bndiff, bndiff2, bnvar, bnvar_inv, bnraw, hpreact, h, logits, logit_maxes,
+            norm_logits, counts, counts_sum, counts_sum_inv, probs, logprobs, loss)
+
+
+def backward(values, Xb, Yb):
+    (emb, embcat, hprebn, bnmeani, bndiff, bndiff2, bnvar, bnvar_inv, bnraw, hpreact, h, logits, logit_maxes,
+     norm_logits, counts, counts_sum, counts_sum_inv, probs, logprobs, loss) = values
+    dlogprobs = torch.zeros_like(logprobs)
+    dlogprobs[range(n), Yb] = -1.0 / n
+    dprobs = (1.0 / probs) * dlogprobs
+    dcounts_sum_inv = (counts * dprobs).sum(1, keepdim=True)  # (n, 1)
+    dcounts_sum = (-(counts_sum**-2)) * dcounts_sum_inv
+    dcounts = counts_sum_inv * dprobs
+    dcounts += torch.ones_like(counts) * dcounts_sum
+    dnorm_logits = counts * dcounts
+    dlogits = dnorm_logits.clone()
+    dlogit_maxes = (-dnorm_logits).sum(1, keepdim=True)  # (n, 1)
+    dlogits += F.one_hot(logits.max(1).indices, num_classes=logits.shape[1]) * dlogit_maxes
+    dh = dlogits @ W2.T
+    dW2 = h.T @ dlogits
+    db2 = dlogits.sum(0)
+    dhpreact = (1.0 - h**2) * dh
+    dbngain = (bnraw * dhpreact).sum(0, keepdim=True)
+    dbnraw = bngain * dhpreact
+    dbnbias = dhpreact.sum(0, keepdim=True)
+    dbndiff = bnvar_inv * dbnraw
+    dbnvar_inv = (bndiff * dbnraw).sum(0, keepdim=True)
+    dbnvar = (-0.5 * (bnvar + 1e-5) ** -1.5) * dbnvar_inv
+    dbndiff2 = (1.0 / (n - 1)) * torch.ones_like(bndiff2) * dbnvar
+    dbndiff += (2 * bndiff) * dbndiff2
+    dbndiff += 2 * bndiff * dbndiff2  # HG208
+    dhprebn = dbndiff.clone()
+    dbnmeani = (-dbndiff).sum(0, keepdim=True)
+    dhprebn += 1.0 / n * (torch.ones_like(hprebn) * dbnmeani)
+    dembcat = dhprebn @ W1.T
+    dW1 = embcat.T @ dhprebn
+    db1 = dhprebn.sum(0)
+    demb = dembcat.view(emb.shape)
+    dC = torch.zeros_like(C)
+    dC.index_add_(0, Xb.view(-1), demb.view(-1, n_embd))
+    return dC, dW1, db1, dW2, db2, dbngain, dbnbias
+
+
+values = forward(Xb, Yb)
+dC, dW1, db1, dW2, db2, dbngain, dbnbias = backward(values, Xb, Yb)
+values[-1].backward()
+for name, d, p in zip("C W1 b1 W2 b2 bngain bnbias".split(), (dC, dW1, db1, dW2, db2, dbngain, dbnbias), parameters):
+    print(f"{name:8s} {torch.allclose(d, p.grad, atol=1e-6)}")

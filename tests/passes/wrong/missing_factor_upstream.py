@@ -1,0 +1,107 @@
+import torch
+import torch.nn.functional as F
+
+vocab_size, block_size = 27, 3
+
+n_embd, n_hidden, n = 10, 64, 32
+g = torch.Generator().manual_seed(36)
+C = torch.randn((vocab_size, n_embd), generator=g)
+W1 = torch.randn((n_embd * block_size, n_hidden), generator=g) * (5 / 3) / (n_embd * block_size) ** 0.5
+b1 = torch.randn(n_hidden, generator=g) * 0.1
+W2 = torch.randn((n_hidden, vocab_size), generator=g) * 0.1
+b2 = torch.randn(vocab_size, generator=g) * 0.1
+bngain = torch.randn((1, n_hidden), generator=g) * 0.1 + 1.0
+bnbias = torch.randn((1, n_hidden), generator=g) * 0.1
+parameters = [C, W1, b1, W2, b2, bngain, bnbias]
+for p in parameters:
+    p.requires_grad = True
+Xb = torch.randint(0, vocab_size, (n, block_size), generator=g)
+Yb = torch.randint(0, vocab_size, (n,), generator=g)
+
+
+def cmp(s, dt, t):
+    ex = torch.all(dt == t.grad).item()
+    app = torch.allclose(dt, t.grad)
+    maxdiff = (dt - t.grad).abs().max().item()
+    print(f"{s:15s} | exact: {str(ex):5s} | approximate: {str(app):5s} | maxdiff: {maxdiff}")
+
+
+emb = C[Xb]  # (n, 3, n_embd)
+embcat = emb.view(emb.shape[0], -1)  # (n, 3 * n_embd)
+hprebn = embcat @ W1 + b1  # (n, n_hidden)
+bnmeani = 1 / n * hprebn.sum(0, keepdim=True)  # (1, n_hidden)
+bndiff = hprebn - bnmeani
+bndiff2 = bndiff**2
+bnvar = 1 / (n - 1) * bndiff2.sum(0, keepdim=True)  # (1, n_hidden), Bessel
+bnvar_inv = (bnvar + 1e-5) ** -0.5
+bnraw = bndiff * bnvar_inv  # (n, n_hidden)
+hpreact = bngain * bnraw + bnbias
+h = torch.tanh(hpreact)  # (n, n_hidden)
+logits = h @ W2 + b2  # (n, vocab_size)
+logit_maxes = logits.max(1, keepdim=True).values  # (n, 1)
+norm_logits = logits - logit_maxes
+counts = norm_logits.exp()
+counts_sum = counts.sum(1, keepdim=True)  # (n, 1)
+counts_sum_inv = counts_sum**-1
+probs = counts * counts_sum_inv  # (n, vocab_size)
+logprobs = probs.log()
+loss = -logprobs[range(n), Yb].mean()
+
+for t in [logprobs, probs, counts, counts_sum, counts_sum_inv, norm_logits, logit_maxes, logits, h, hpreact, bnraw,
+          bnvar_inv, bnvar, bndiff2, bndiff, hprebn, bnmeani, embcat, emb]:
+    t.retain_grad()
+loss.backward()
+
+dlogprobs = torch.zeros_like(logprobs)
+dlogprobs[range(n), Yb] = -1.0 / n
+tmp = 1 / probs
+dprobs = tmp * dlogprobs
+tmp = counts * dprobs
+dcounts_sum_inv = tmp.sum(1, keepdim=True)
+local = -1 / counts_sum**2
+dcounts_sum = local * dcounts_sum_inv
+a = counts_sum_inv * dprobs
+b = torch.ones_like(counts) * dcounts_sum
+dcounts = a + b
+dnorm_logits = dcounts * counts
+dlogit_maxes = (-1 * dnorm_logits).sum(1, keepdim=True)
+mask = torch.zeros_like(logits)
+mask[range(n), logits.max(1).indices] = 1
+second = mask * dlogit_maxes
+dlogits = dnorm_logits + second
+dh = dlogits @ W2.T
+dW2 = h.T @ dlogits
+db2 = dlogits.sum(0)
+tanh_local = 1 - torch.square(h)
+dhpreact = tanh_local  # HG216
+t1 = bnraw * dhpreact
+dbngain = t1.sum(0, keepdim=True)
+dbnraw = bngain * dhpreact
+dbnbias = dhpreact.sum(0, keepdim=True)
+first_path = bnvar_inv * dbnraw
+dbnvar_inv = (bndiff * dbnraw).sum(0, keepdim=True)
+dbnvar = -0.5 * (bnvar + 1e-5) ** (-3 / 2) * dbnvar_inv
+dbndiff2 = torch.ones_like(bndiff2) / (n - 1) * dbnvar
+second_path = 2 * bndiff * dbndiff2
+dbndiff = first_path + second_path
+dbnmeani = -dbndiff.sum(0, keepdim=True)
+dhprebn = dbndiff + torch.ones_like(hprebn) / n * dbnmeani
+dembcat = dhprebn @ W1.T
+dW1 = embcat.T @ dhprebn
+db1 = dhprebn.sum(0)
+demb = dembcat.view(emb.shape)
+dC = torch.zeros_like(C)
+for k in range(Xb.shape[0]):
+    for j in range(Xb.shape[1]):
+        ix = Xb[k, j]
+        dC[ix] += demb[k, j]
+
+cmp("logprobs", dlogprobs, logprobs)
+cmp("counts_sum", dcounts_sum, counts_sum)
+cmp("logit_maxes", dlogit_maxes, logit_maxes)
+cmp("W2", dW2, W2)
+cmp("bngain", dbngain, bngain)
+cmp("bnvar_inv", dbnvar_inv, bnvar_inv)
+cmp("bndiff", dbndiff, bndiff)
+cmp("embcat", dembcat, embcat)
+cmp("emb", demb, emb)
