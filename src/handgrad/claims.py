@@ -190,7 +190,7 @@ class _Search:
     def _pairs(self) -> dict[Value, list[tuple[Value, Step]]]:
         """Return, for each tensor set beside some ``X.grad``, that X."""
         pairs: dict[Value, list[tuple[Value, Step]]] = {}
-        for step in self.graph.steps:
+        for step in [*self.graph.steps, *self.graph.comparisons]:
             if step.op in _COMPARISONS:
                 inputs = list(step.inputs)
                 for value, other in zip(inputs, reversed(inputs), strict=True):
@@ -250,11 +250,13 @@ class _Search:
         made: list[tuple[Binding, list[Value], Value]] = []
         for binding in self.graph.bindings:
             value = binding.value
-            if value is not None and (not value.is_floating or value.grad_of is not None):
+            if value is not None and not value.is_floating:
                 continue
-            if _is_argument(binding):
+            if _is_argument(binding) or self._is_late(binding):
                 continue
             candidates = self.candidates(binding)
+            if value is not None and value.grad_of is not None and value.grad_of not in candidates:
+                continue
             if not candidates and value is not None and value in self.pairs:
                 if any(self.candidates(b) for b in self.by_value(value)):
                     continue
@@ -381,6 +383,12 @@ class _Search:
         earlier = next((b for b in self.graph.bindings if b.value is binding.value), binding)
         plain = isinstance(node, ast.Assign) and isinstance(node.value, ast.Name | ast.Attribute | ast.Subscript)
         return earlier.time < binding.time and plain and not binding.access.parts
+
+    def _is_late(self, binding: Binding) -> bool:
+        """Whether the statement only mentions what another one has changed before, through another name."""
+        if binding.value is None or binding.access in assigned(binding.statement):
+            return False
+        return not self.graph.ran_in(binding)
 
     def by_value(self, value: Value) -> list[Binding]:
         return [b for b in self.graph.bindings if b.value is value and not _is_argument(b)]

@@ -176,6 +176,7 @@ class Graph:
     values: list[Value] = field(default_factory=list)
     bindings: list[Binding] = field(default_factory=list)
     escapes: list[Escape] = field(default_factory=list)
+    comparisons: list[Step] = field(default_factory=list)  # such as torch.allclose, which return no tensor
     failures: list[Failure] = field(default_factory=list)
     frames: dict[int, FrameInfo] = field(default_factory=dict)
     outputs: list[Value] = field(default_factory=list)  # what the traced function returned
@@ -208,6 +209,20 @@ class Graph:
             statement = info.call_site or statement
             info = self.frames.get(info.caller)
         return statement
+
+    def ran_in(self, binding: Binding) -> bool:
+        """Whether the value of ``binding`` was made by its own statement, be it in a function that it calls."""
+        assert binding.value is not None
+        step = binding.value.step
+        if step is None:
+            return True
+        frame, statement = step.frame, step.statement
+        while frame != binding.frame:
+            info = self.frames[frame]
+            if info.caller is None:
+                return False
+            frame, statement = info.caller, info.call_site
+        return statement is binding.statement
 
     @property
     def loss(self) -> Value:

@@ -51,6 +51,7 @@ _RANDOM = frozenset({
 })  # fmt: skip
 _DROPOUTS = frozenset(["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"])
 _WHOLE_UPDATES = frozenset({"__iadd__", "__isub__", "add_", "sub_"})
+_COMPARISONS = frozenset({"allclose", "equal"})
 _TRAINING = frozenset({"backward", "grad"})
 
 
@@ -412,6 +413,11 @@ class Tracer(TorchFunctionMode):
         tensors = _tensors_of(result)
         changed = [i for i, version in enumerate(versions) if given[i]._version != version]
         if not tensors and not changed:
+            if op in _COMPARISONS:
+                serial = self._enter(frame).serial
+                self.graph.comparisons.append(
+                    Step(-1, op, func, step_args, step_kwargs, [], site, serial, self._time, grad_enabled)
+                )
             return result
         if not changed and all(any(t is g for g in given) for t in tensors):
             return result  # `contiguous()`, `to()`: the argument itself

@@ -53,9 +53,35 @@ def _explain_block(problem: Problem, block: WrongBlock) -> tuple[Mistake, Statem
         return _from_cure(cure, by_value), cure.statement
     if by_value is not None:
         return by_value, last
+    if stale := _stale(problem, block):
+        return stale, last
     if missing := _missing_read(problem, block):
         return missing, last
     return _unknown(problem, block.deltas), last
+
+
+def _stale(problem: Problem, block: WrongBlock) -> Mistake | None:
+    """Find a value of an earlier cell or iteration, where the forward has a newer one of that name."""
+    after = block.events[-1].after
+    if after is None:
+        return None
+    forward = problem.check.points[0].forward_values
+    current = {v.base_name: v for v in forward if v.base_name}
+    gradients = {name.rpartition(".")[2]: v for v, name in problem.gradient_names.items()}
+    read = problem.graph.ancestors(after) - {after}
+    for binding in problem.graph.bindings:
+        value = binding.value
+        if value is None or value not in read or value in forward or value in problem.check.given:
+            continue
+        newer = current.get(value.base_name)
+        where = _place(binding.statement, block.events[-1].last.statement)
+        if newer is not None and newer.shape == value.shape and value.is_floating:
+            return Mistake(
+                "stale", f"it reads `{value.base_name}` as {where} computed it, and the loss was made from another"
+            )
+        if binding.name in gradients and value.time < problem.check.points[0].loss.time:
+            return Mistake("stale", f"it reads `{binding.name}` of an earlier pass, as {where} computed it")
+    return None
 
 
 def _unknown(problem: Problem, deltas: list[Tensor]) -> Mistake:

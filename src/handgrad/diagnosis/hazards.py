@@ -47,6 +47,19 @@ def alias_hazards(
                 found[claim] = Mistake("alias", message, fix), first.statement
                 spoilt[owner] = f"line {statement.line}"
             break
+    for step in graph.steps:  # the second name may stand for a part: `da, db = dab[:, :3], dab[:, 3:]`
+        if step.op != "overlay":
+            continue
+        changed, written = list(step.inputs)
+        owner = next((c for c in everyone if changed in c.values), None)
+        writer = next((c for c in everyone if written in c.values and c is not owner), None)
+        if owner is not None and writer is not None and step.statement is not None:
+            message = (
+                f"it shares the memory of `{owner.name}`, so line {step.statement.line} changes `{owner.name}` too; "
+                "take a copy with `.clone()`"
+            )
+            found.setdefault(writer, (Mistake("alias", message), writer.events[0].bindings[0].statement))
+            spoilt.setdefault(owner, f"line {step.statement.line}")
     return found, spoilt
 
 

@@ -14,9 +14,9 @@ from handgrad.diagnosis.problem import OWN, Problem, WrongBlock, _placeholder, r
 from handgrad.graph import Const, Value
 from handgrad.source import Statement
 
-TRIES = 4000
-SECONDS = 4.0
-"""How long the search may take; what is found earlier does not depend on it."""
+TRIES = 3000
+SECONDS = 3.0
+"""How long the search for one line may take; what is found earlier does not depend on it."""
 
 
 class Cure(NamedTuple):
