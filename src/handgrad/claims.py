@@ -215,20 +215,18 @@ class _Search:
         ranked: dict[Value, tuple[int, int]] = {}
         for other in self.by_name.get(tail, ()):
             value = other.value
-            if _in_container(other):
+            if _in_container(other) or other is binding:
                 continue
             if value is None or not value.is_floating or (tail != name and str(other.access) != name):
                 continue
-            if value.time > binding.time or not self._is_forward(value, binding):
+            if value.time > binding.time or not self._is_forward(value):
                 continue
             near = 0 if other.scope == binding.scope else 1 if self._encloses(other.scope, binding) else 2
             rank = (near, -other.time)
             ranked[value] = min(rank, ranked.get(value, rank))
         return sorted(ranked, key=lambda value: ranked[value])
 
-    def _is_forward(self, value: Value, binding: Binding) -> bool:
-        if value is binding.value:
-            return False
+    def _is_forward(self, value: Value) -> bool:
         return any(value in self.ancestors[loss] for _, loss in self.losses)
 
     def _encloses(self, scope: Scope, binding: Binding) -> bool:

@@ -186,7 +186,7 @@ def _check_file(
     from handgrad.runner.process import run
 
     try:
-        report = run(path, options)
+        report = replace(run(path, options), file=str(path))
     except HandgradError as error:
         if not several:
             raise

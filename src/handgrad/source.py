@@ -85,7 +85,7 @@ class Statement:
             return True
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
             return isinstance(node, ast.With)
-        passive = (ast.Constant, ast.BinOp, ast.Compare, ast.JoinedStr, ast.UnaryOp)
+        passive = (ast.BinOp, ast.Compare, ast.JoinedStr, ast.UnaryOp)
         return not isinstance(node.value, passive)
 
 

@@ -485,16 +485,15 @@ class Tracer(TorchFunctionMode):
     def _on_set(self, op: str, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
         tensor = args[0]
         value = self._value_of(tensor)
+        if op == "data":
+            self._preserve(tensor)
         result = func(*args, **kwargs)
         if op == "requires_grad":
             self._mark(value, tensor)
         elif op == "data":  # another memory from here on
             if value.is_parameter:
                 self.updates += 1
-            new = self._value_of(args[1])
-            known = self._known[id(tensor)]
-            known.value, known.memory = self._new_value(tensor, new.step), tensor.untyped_storage().data_ptr()
-            known.value.step = None
+            self._new_value(tensor, None)
         return result
 
     def _on_grad(self, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
@@ -509,7 +508,7 @@ class Tracer(TorchFunctionMode):
         return result
 
     def _on_escape(self, op: str, args: Any, result: Any, site: Site) -> None:
-        if isinstance(args[0], Tensor) and args[0].dtype.is_floating_point:
+        if isinstance(args[0], Tensor) and (args[0].dtype.is_floating_point or _ESCAPES[op] == "bool"):
             self._time += 1
             value = self._value_of(args[0])
             self.graph.escapes.append(Escape(self._time, value, _ESCAPES[op], result, site))

@@ -88,6 +88,8 @@ def early_reads(claims: Iterable[Claim], given: dict[Value, Value]) -> dict[Clai
     unfinished: dict[Value, tuple[Claim, Statement]] = {}
     for claim in everyone:
         last = claim.events[-1]
+        if isinstance(last.statement.node, ast.For | ast.While):
+            continue  # a loop that hands a gradient on from one step to the next
         for event in claim.events[:-1]:
             if event.after is not None and _builds_on(last.after, event.after):
                 unfinished[event.after] = claim, last.last.statement

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -198,7 +199,9 @@ class Problem:
         standard = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         try:
-            with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+            quiet = contextlib.redirect_stdout(io.StringIO())
+            with torch.no_grad(), quiet, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 code = compile(ast.Module(nodes, []), "<cure>", "exec")
                 exec(code, environment)  # noqa: S102  (the user's own line, changed in one place)
         except Exception:

@@ -1,86 +1,28 @@
-"""A session of IPython, cell by cell: which text runs, what is traced, what is judged and shown."""
+"""A session of IPython, cell by cell: what is traced, what is judged and shown."""
 
 from __future__ import annotations
 
-import argparse
 import ast
 import contextlib
-import re
-import shlex
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, NoReturn
+from dataclasses import replace
+from typing import Any
 
 import torch
 
 from handgrad import source
 from handgrad.checker.judging import judge
 from handgrad.claims import LOSS_NAMES, assigned, names_of_gradient
-from handgrad.errors import HandgradError, InvalidOptionError, NothingToJudgeError
+from handgrad.errors import HandgradError, NothingToJudgeError
 from handgrad.graph import Binding, Graph
+from handgrad.jupyter.cells import BACKWARD, MEASURED, TIMED, TIMED_CELL, Asked, Cell, Part, without_backward
 from handgrad.jupyter.recorder import MOST_BYTES, Recorder
-from handgrad.report import Pass, Report
+from handgrad.jupyter.shown import part_of, say, show
+from handgrad.report import Report
 from handgrad.reports.wording import folded
-from handgrad.source import Source
-
-BACKWARD = re.compile(r"\s*%%backward\b(?P<options>[^\n]*)")
-TIMED = re.compile(r"^[ \t]*%time[ \t]+(?P<statement>[^\n]+)$", re.MULTILINE)
-TIMED_CELL = re.compile(r"\s*%%time\b[^\n]*\n(?P<body>.*)", re.DOTALL)
-MEASURED = re.compile(r"^[ \t]*%%?(timeit|prun|lprun|mprun|memit|debug)\b", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What ``%%backward`` was asked to do."""
-
-    loss: str | None = None
-    gradient: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def parsed(cls, options: str) -> Asked:
-        """Return the options of the magic's line.
-
-        Raises:
-            InvalidOptionError: it cannot be read.
-        """
-        parser = _Parser(prog="%%backward", add_help=False)
-        parser.add_argument("--loss")
-        parser.add_argument("--gradient", action="extend", nargs="+", default=[])
-        try:
-            given = parser.parse_args(shlex.split(options))
-        except ValueError as error:
-            raise InvalidOptionError(f"%%backward: {error}") from None
-        pairs = [pair.partition("=") for text in given.gradient for pair in text.split(",") if pair]
-        if not all(name and of for name, _, of in pairs):
-            raise InvalidOptionError("%%backward --gradient dX=X: the name of the gradient, =, the name of the value")
-        return cls(given.loss, {name.strip(): of.strip() for name, _, of in pairs})
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InvalidOptionError(f"%%backward: {message}; it is %%backward [--loss NAME] [--gradient dX=X ...]")
-
-
-class Part(NamedTuple):
-    """Text that IPython compiles apart from the lines above it, and the names that it may give to it."""
-
-    text: str
-    above: int
-    names: tuple[str, ...] = ("<timed exec>", "<timed eval>")
-
-
-@dataclass
-class Cell:
-    """A cell that runs."""
-
-    raw: str
-    asked: Asked | None = None  # by %%backward
-    is_traced: bool = False
-    sources: list[Source] = field(default_factory=list)
-    parts: list[Part] = field(default_factory=list)
 
 
 class Session:
@@ -273,7 +215,7 @@ class Session:
         notes = self._notes(error)
         try:
             report = self._judged(self.recorder.seen_by_cell(self.shell.user_ns), asked, explained=False)
-            shown = _of_cell(report, names)
+            shown = part_of(report, names)
             if any(gradient.verdict == "wrong" for gradient in shown.gradients):
                 shown = self._explained(shown, asked, names)
         except NothingToJudgeError as nothing:
@@ -297,7 +239,7 @@ class Session:
         alike = [(gradient.name, gradient.code) for gradient in found.gradients]
         for others in (True, False):
             graph = self.recorder.seen_by_cell(self.shell.user_ns, others=others)
-            explained = _of_cell(self._judged(graph, asked, explained=True), names)
+            explained = part_of(self._judged(graph, asked, explained=True), names)
             if [(gradient.name, gradient.code) for gradient in explained.gradients] == alike:
                 break
         return explained
@@ -383,48 +325,6 @@ class Session:
         except Exception as error:  # the cell is the user's, and this is not about it
             words = " ".join(str(error).split())[:200]
             say(f"the gradients could not be judged ({type(error).__name__}: {words}); this is a mistake of handgrad's")
-
-
-def without_backward(lines: list[str]) -> list[str]:
-    """Make the line of ``%%backward`` a comment, so that the cell runs as any other, with its own line numbers."""
-    if lines and BACKWARD.match(lines[0]):
-        return [f"# {lines[0].lstrip()}", *lines[1:]]
-    return lines
-
-
-without_backward.has_side_effects = True  # type: ignore[attr-defined]  # a terminal asks for more lines of a %%cell
-
-
-def say(text: str) -> None:
-    """Print one line below the cell."""
-    print(f"handgrad: {text}")  # noqa: T201 - the cell's output is where it belongs
-
-
-def show(report: Report) -> None:
-    """Show ``report`` below the cell: as HTML in a notebook, as text in a terminal."""
-    from IPython.display import display
-
-    display({"text/plain": str(report), "text/html": report._repr_html_()}, raw=True)  # type: ignore[no-untyped-call]
-
-
-def _of_cell(report: Report, names: set[str]) -> Report:
-    """Return the part about gradients with these names; iterations with the same verdicts once."""
-    passes: list[Pass] = []
-    repeated = 0
-    for backward in report.passes:
-        gradients = tuple(
-            g for g in backward.gradients if g.name in names and (g.line is not None or g.verdict != "missing")
-        )
-        if not gradients:
-            continue
-        if passes and [(g.name, g.verdict, g.line) for g in passes[-1].gradients] == [
-            (g.name, g.verdict, g.line) for g in gradients
-        ]:
-            repeated += 1
-            continue
-        passes.append(replace(backward, gradients=gradients))
-    notes = [f"the same in {repeated} more {'iteration' if repeated == 1 else 'iterations'}"] if repeated else []
-    return replace(report, passes=tuple(passes), notes=(*report.notes, *notes))
 
 
 @contextlib.contextmanager

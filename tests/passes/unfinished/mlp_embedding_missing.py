@@ -1,4 +1,4 @@
-# missing: demb dC
+# missing: dC
 import torch
 import torch.nn.functional as F
 
