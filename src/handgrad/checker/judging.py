@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -142,6 +143,7 @@ class _PassJudge:
         for claim in sorted(everyone, key=lambda c: c.events[0].bindings[0].time):
             self._resolve(claim, read_grads)
         self.of |= {claim: claim.of for claim in failed}
+        self.stopped = bool(failed)
         resolved = [of for claim, of in self.of.items() if claim not in self.series]
         for point in self.points:
             point.claimed = [v for v in dict.fromkeys(resolved) if v is not self.loss]
@@ -251,6 +253,10 @@ class _PassJudge:
         elif judged is None:
             verdict, note = ("right" if agree else "unverified"), "could not be run again: judged by its numbers alone"
         elif not self._is_right(judged):
+            if self.stopped and not judged.wrong_blocks and not judged.twice and not judged.thrown_away:
+                return replace(
+                    self._gradient(claim, of, "missing", (), None), note="not complete: the pass stopped before"
+                )
             verdict = "wrong"
             mistakes = self._explain(judged)
         else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from handgrad.checker.truth import ConsistentPoint, Point
+from handgrad.checker.truth import ConsistentPoint, FinePoint, Point
 from handgrad.claims import Claim, Event
 from handgrad.graph import Graph, Value
 from handgrad.precision import FEW_DIGITS, close, fitted, largest, vanishes
@@ -43,6 +43,7 @@ class Judged:
     thrown_away: list[tuple[Block, Event]] = field(default_factory=list)
     missing: frozenset[Value] = frozenset()
     twice: frozenset[Value] = frozenset()
+    needed: frozenset[Value] = frozenset()  # the uses, where they are finer than the claimed ones
     note: str | None = None
 
     @property
@@ -81,9 +82,9 @@ class Lines:
                 given[other] = point.noise(its)
             elif other in self.finals:
                 reads, _ = self._reads(other, {v for v, o in self.given.items() if o is its}, of)
-                shaped = fitted(point.through(its, reads), other.shape)
-                if shaped is not None:
-                    given[other] = shaped
+                truth = point.through(its, reads)
+                shaped = fitted(truth, other.shape)
+                given[other] = truth if shaped is None else shaped
         return given
 
     def evaluate(
@@ -138,6 +139,7 @@ class Lines:
         for block in judged.blocks:
             self.match(block, of)
         self._match_together(judged)
+        self._match_finely(judged)
         self._cover(judged)
         return judged
 
@@ -324,8 +326,22 @@ class Lines:
                     some[-1].covers = joined.covers
                     return
 
+    def _match_finely(self, judged: Judged) -> None:
+        """Match what is left with the next uses of the value, whose gradients nobody may have written yet."""
+        wrong = [block for block in judged.wrong_blocks if block.reads]
+        if not wrong or len(wrong) < len(judged.wrong_blocks):
+            return
+        fine = Lines(self.graph, [FinePoint(point) for point in self.points], self.given)
+        for block in wrong:
+            fine.match(block, judged.of)
+        if judged.wrong_blocks:
+            for block in wrong:
+                block.status, block.covers = "wrong", frozenset()
+            return
+        judged.needed = frozenset(fine.points[0].branches(judged.of))
+
     def _cover(self, judged: Judged) -> None:
-        need = frozenset(self.points[0].branches(judged.of))
+        need = judged.needed or frozenset(self.points[0].branches(judged.of))
         covered: set[Value] = set()
         twice: set[Value] = set()
         for block in judged.blocks:
@@ -334,7 +350,7 @@ class Lines:
         judged.missing, judged.twice = need - covered, frozenset(twice)
         if judged.wrong_blocks or judged.twice or any(b.deltas is None for b in judged.blocks):
             return
-        if judged.missing and self._left_out_is_zero(judged):
+        if judged.missing and not judged.needed and self._left_out_is_zero(judged):
             judged.is_right = True
 
     def _left_out_is_zero(self, judged: Judged) -> bool:

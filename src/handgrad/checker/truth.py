@@ -235,6 +235,16 @@ class ConsistentPoint(Point):
         return self._noise[value]
 
 
+class FinePoint(Point):
+    """The same point, where every named value is a cut: contributions by the very next use, claimed or not."""
+
+    def __init__(self, point: Point) -> None:
+        self.__dict__.update(point.__dict__)
+        named = [v for v in point.forward_values if v.name and v.is_floating and v is not point.loss]
+        self.claimed = sorted({*point.claimed, *named}, key=lambda v: v.id)
+        self._branches, self._through, self._true = None, {}, None
+
+
 def _vjp(tensor: Tensor, inputs: list[Tensor], upstream: Tensor) -> tuple[Tensor | None, ...]:
     """Return the vector-Jacobian products; the inner product spares torch the slow import that checks ``upstream``."""
     return torch.autograd.grad((tensor * upstream).sum(), inputs, allow_unused=True, retain_graph=True)

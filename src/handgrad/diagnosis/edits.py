@@ -138,10 +138,10 @@ def _changes(node: ast.expr, names: Names, path: Path) -> Iterator[Change]:
     elif isinstance(node, ast.Slice):
         yield from _slice(node)
     if isinstance(node, ast.BinOp | ast.UnaryOp) and not in_index and _holds_tensor(node, names) and 1 < len(path) <= 3:
-        inner = node.operand if isinstance(node, ast.UnaryOp) else node
+        term = node.operand if isinstance(node, ast.UnaryOp) else node
         for sign in (ast.Sub(), ast.Add()):
-            what = f"`1 {'-' if isinstance(sign, ast.Sub) else '+'} {_short(inner)}`"
-            yield 1.9, "constant", what, ast.BinOp(ast.Constant(1.0), sign, inner)
+            what = f"`1 {'-' if isinstance(sign, ast.Sub) else '+'} {_short(term)}`"
+            yield 1.9, "constant", what, ast.BinOp(ast.Constant(1.0), sign, term)
     plain = not isinstance(node, ast.Slice | ast.Tuple | ast.Constant | ast.List | ast.keyword | ast.Starred)
     if plain and not in_index and not _is_callee(path):
         if not isinstance(node, ast.UnaryOp):

@@ -178,8 +178,10 @@ def _coverage(problem: Problem) -> list[tuple[Mistake, Statement]]:
         message = f"the branch through {problem.listing(judged.twice)} is counted twice"
         found.append((Mistake("counted-twice", message), again.events[-1].last.statement))
     if missing:
-        zero = all(vanishes(p.true_contribution(problem.of, user)) for p in problem.check.points for user in missing)
-        uses = problem.check.points[0].branches(problem.of)
+        zero = not judged.needed and all(
+            vanishes(p.true_contribution(problem.of, user)) for p in problem.check.points for user in missing
+        )
+        uses = judged.needed or problem.check.points[0].branches(problem.of)
         message = (
             f"`{problem.name(problem.of)}` is used {len(uses)} times, and the branch through "
             f"{problem.listing(missing)} is missing"

@@ -1,4 +1,4 @@
-# missing: dz dWe dbe
+# missing: dWe dbe
 import torch
 
 
