@@ -22,6 +22,11 @@ ABOVE_DIAGNOSIS = [f"handgrad.{name}" for name in ("checker", "exercises", "trai
 PIPELINE = ["handgrad.passes", "handgrad.diagnosis", *ABOVE_DIAGNOSIS]
 FORBIDDEN = {
     "handgrad.errors": ["handgrad"],
+    "handgrad.source": ["handgrad.graph", "handgrad.tracer", "handgrad.claims", *PIPELINE, "handgrad.models"],
+    "handgrad.graph": ["handgrad.tracer", "handgrad.claims", *PIPELINE, "handgrad.models"],
+    "handgrad.tracer": ["handgrad.claims", *PIPELINE, "handgrad.models"],
+    "handgrad.claims": [*PIPELINE, "handgrad.models"],
+    "handgrad.runner": ["handgrad.models", "handgrad.training", "handgrad.reports", "handgrad.cli"],
     "handgrad.passes": [*ABOVE_DIAGNOSIS, "handgrad.diagnosis", "handgrad.models", "handgrad.data"],
     "handgrad.diagnosis": [*ABOVE_DIAGNOSIS, "handgrad.models", "handgrad.data"],
     "handgrad.checker": ["handgrad.models", "handgrad.training", "handgrad.data", "handgrad.reports", "handgrad.cli"],

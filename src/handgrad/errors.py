@@ -90,6 +90,12 @@ class NothingToJudgeError(HandgradError):
     code = "HG503"
 
 
+class UnknownCodeError(HandgradError):
+    """A page was asked for that does not exist."""
+
+    code = "HG504"
+
+
 class InvalidOptionError(HandgradError):
     """An option has a value that cannot work."""
 

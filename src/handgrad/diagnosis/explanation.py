@@ -50,7 +50,9 @@ def _explain_block(problem: Problem, block: WrongBlock) -> tuple[Mistake, Statem
             return by_value, last
         return by_value._replace(fix=cure.text), cure.statement
     if cure is not None:
-        return _from_cure(cure, by_value), cure.statement
+        stale = _stale(problem, block) if cure.kind == "wrong-operand" else None
+        mistake = _from_cure(cure, by_value) if stale is None else stale._replace(fix=cure.text)
+        return mistake, cure.statement
     if by_value is not None:
         return by_value, last
     if stale := _stale(problem, block):

@@ -89,7 +89,6 @@ def _names(problem: Problem, event: Event) -> Names:
     """Return what an edit of ``event`` may mention."""
     environment = problem.environment(event, 0)
     seen = event.bindings[0].visible
-    forward = problem.graph.ancestors(problem.check.points[0].loss)
     given = problem.check.given
     shapes: dict[str, tuple[int, ...]] = {}
     gradients: set[str] = set()
@@ -105,8 +104,7 @@ def _names(problem: Problem, event: Event) -> Names:
                 gradients.add(name)
 
     for name, item in seen.items():
-        usable = isinstance(item, Value) and (item in forward or item in given or item.is_floating)
-        if usable and name != problem.claim.name and not name.startswith("_"):
+        if isinstance(item, Value) and name != problem.claim.name and not name.startswith("_"):
             add(name, item)
     for text, binding in problem._paths(event).items():
         if binding.value is not None:
