@@ -35,6 +35,7 @@ format: $(VENV)/.installed  ## format and sort imports
 bench: $(VENV)/.installed  ## speed, as ratios measured in one run
 	$(BIN)/python bench/steps.py
 	$(BIN)/python bench/dataset.py
+	$(BIN)/python bench/check.py
 
 mutation: $(VENV)/.installed  ## the checker against every single-edit mutant of correct backward passes
 	$(BIN)/python bench/mutation.py

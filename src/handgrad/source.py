@@ -10,7 +10,7 @@ import ast
 import linecache
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from types import CodeType
@@ -241,14 +241,13 @@ def node_of(code: CodeType, instruction: int) -> ast.AST | None:
     return source.node_at(spans[instruction // 2]) if instruction // 2 < len(spans) else None
 
 
-@dataclass(frozen=True)
-class Site:
+class Site(NamedTuple):
     """Where an operation is written: the code and the instruction that ran it."""
 
     code: CodeType
     instruction: int
     line: int
-    source: Source = field(repr=False)
+    source: Source
 
     @property
     def node(self) -> ast.AST | None:

@@ -739,6 +739,8 @@ def _flatten(result: Any) -> Any:
 
 def _name_parameters(tracer: Tracer, forward: Any, inputs: Any) -> None:
     """Name the parameters of modules that only library code has touched."""
+    if all(value.name for value in tracer.graph.values if value.is_parameter):
+        return
     name_modules(tracer, {"": forward} if isinstance(forward, torch.nn.Module) else {})
     name_modules(tracer, {f"input{i}": item for i, item in enumerate(inputs)})
     closure = inspect.getclosurevars(forward) if inspect.isfunction(forward) else None
