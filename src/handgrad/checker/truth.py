@@ -231,7 +231,8 @@ class ConsistentPoint(Point):
         """Return a gradient of ``value`` that can occur."""
         if value not in self._noise:
             parts = list(self._point.branches(value).values())
-            self._noise[value] = sum(parts[1:], parts[0]) if parts else torch.zeros(value.shape, dtype=torch.float64)
+            total = sum(parts[1:], parts[0]) if parts else torch.zeros(value.shape, dtype=torch.float64)
+            self._noise[value] = total * (1 + self._random(value, (), purpose=3).abs())  # any multiple can occur
         return self._noise[value]
 
 

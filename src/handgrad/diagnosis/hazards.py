@@ -71,6 +71,8 @@ def _read_later(graph: Graph, name: str, step: Step, statement: Statement) -> bo
     """Whether ``name`` is mentioned by something that runs after ``step``."""
     for later in graph.steps[step.index + 1 :]:
         its = later.statement
+        if later.op == "alias":
+            continue
         if its is not None and its is not statement and name in its.names:
             return True
     block = next((n for n in enclosing(statement.node) if isinstance(n, ast.FunctionDef)), statement.source.tree)
