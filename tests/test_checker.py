@@ -78,6 +78,7 @@ def test_cmp_names_the_missing_sum_where_a_value_was_broadcast() -> None:
         (
             "missing-sum",
             "counts_sum_inv (32, 1) was broadcast over dim 1, so its gradient needs `.sum(1, keepdim=True)`",
+            None,
         ),
     )
     assert comparison.to_dict()["mistakes"][0]["code"] == "HG201"

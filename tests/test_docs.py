@@ -50,7 +50,9 @@ def test_the_readme_shows_what_the_command_prints(command: str, shown: str, tmp_
     )
 
     assert completed.returncode in (0, 1), completed.stderr  # 1: a gradient is wrong, and that is what is shown
-    matches = doctest.OutputChecker().check_output(shown, completed.stdout, doctest.ELLIPSIS)
+    matches = doctest.OutputChecker().check_output(
+        shown, completed.stdout, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    )
     assert matches, "\n".join(difflib.unified_diff(shown.splitlines(), completed.stdout.splitlines(), "README", "ran"))
 
 

@@ -834,6 +834,6 @@ def test_an_option_that_cannot_work_is_refused(option: dict[str, Any]) -> None:
 
 
 def test_options_survive_the_way_to_the_child() -> None:
-    options = Options(timeout=1.5, words="w", gradient=("dW", "db"), loss="loss")
+    options = Options(timeout=1.5, words="w", gradient=("dW=W", "db=b"), loss="loss")
 
     assert Options.from_json(options.to_json()) == options

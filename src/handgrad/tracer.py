@@ -238,7 +238,7 @@ class Tracer(TorchFunctionMode):
                 return
             self._owners[id(owner)] = owner
             scope, name, done = Scope("object", id(owner)), str(key), done + 1
-        if type(current) in (list, tuple, dict) or hasattr(current, "_fields"):
+        if type(current) in (list, tuple, dict) or (isinstance(current, tuple) and hasattr(type(current), "_fields")):
             self._look_inside(current, access._replace(parts=access.parts[:done]), frame, statement, names)
             return
         if isinstance(current, Tensor):

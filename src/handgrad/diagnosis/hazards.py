@@ -38,7 +38,8 @@ def alias_hazards(
             if step is None or not any(before is first.value for before, _ in step.writes):
                 continue
             statement = binding.statement
-            if _read_later(graph, owner.name, step, statement):
+            is_compared = any(value is of.get(owner) for value, _ in claim.compared_with)
+            if is_compared or _read_later(graph, owner.name, step, statement):
                 message = (
                     f"it gives the tensor of `{owner.name}` a second name, so line {statement.line} changes "
                     f"`{owner.name}` too; take a copy: `{claim.name} = {owner.name}.clone()`"
@@ -76,11 +77,8 @@ def _read_later(graph: Graph, name: str, step: Step, statement: Statement) -> bo
         if its is not None and its is not statement and name in its.names:
             return True
     block = next((n for n in enclosing(statement.node) if isinstance(n, ast.FunctionDef)), statement.source.tree)
-    for node in ast.walk(block):
-        later_line = isinstance(node, ast.Return | ast.Expr) and node.lineno > statement.line
-        if later_line and any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(node)):
-            return True
-    return False
+    reads = (n for n in ast.walk(block) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load) and n.id == name)
+    return any(node.lineno > statement.line for node in reads)
 
 
 def early_reads(claims: Iterable[Claim], given: dict[Value, Value]) -> dict[Claim, list[Located]]:
