@@ -383,7 +383,12 @@ class Tracer(TorchFunctionMode):
             value.retained |= op == "retain_grad"
             self._mark(value, args[0])
             return result
-        return self._on_step(op, func, args, kwargs, site, frame)
+        watching = sys.gettrace()
+        sys.settrace(None)  # no events for our own calls, which would cost as much as all the rest
+        try:
+            return self._on_step(op, func, args, kwargs, site, frame)
+        finally:
+            sys.settrace(watching)
 
     def _on_step(
         self, op: str, func: Callable[..., Any], args: Any, kwargs: dict[str, Any], site: Site, frame: FrameType
