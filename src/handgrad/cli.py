@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -43,6 +44,14 @@ class SplitName(StrEnum):
 
     shuffle = "shuffle"
     distinct = "distinct"
+
+
+class ModelName(StrEnum):
+    """The models with a page by hand."""
+
+    mlp = "mlp"
+    gru = "gru"
+    transformer = "transformer"
 
 
 class SpellingName(StrEnum):
@@ -299,13 +308,21 @@ def train(
     words: Words = None,
     out: Annotated[Path | None, typer.Option(help="New run folder. [default: runs/1, runs/2, ...]")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
-    n_embd: Annotated[int, typer.Option(help="Numbers for each symbol.")] = 10,
-    n_hidden: Annotated[int, typer.Option(help="Neurons of the hidden layer.")] = 200,
-    block_size: BlockSize = 3,
+    model: Annotated[
+        ModelName, typer.Option(help="Which model. The defaults below are the MLP's; in brackets those of the others.")
+    ] = ModelName.mlp,
+    n_embd: Annotated[int, typer.Option(help="Numbers for each symbol (gru 32, transformer 32).")] = 10,
+    n_hidden: Annotated[
+        int, typer.Option(help="Neurons of the hidden layer, or numbers of the state (gru 64, transformer 128).")
+    ] = 200,
+    n_head: Annotated[int, typer.Option(help="Heads of attention, in the transformer.")] = 4,
+    block_size: Annotated[int, typer.Option(help="Symbols of context (gru 8, transformer 8).")] = 3,
     batch_size: Annotated[int, typer.Option(help="Rows in a minibatch.")] = 32,
-    steps: Annotated[int, typer.Option(help="Updates of the parameters.")] = 200_000,
-    lr: Annotated[float, typer.Option(help="Learning rate of the first half.")] = 0.1,
-    lr_final: Annotated[float, typer.Option(help="Learning rate of the second half.")] = 0.01,
+    steps: Annotated[int, typer.Option(help="Updates of the parameters (gru 100000, transformer 100000).")] = 200_000,
+    lr: Annotated[float, typer.Option(help="Learning rate of the first half (gru 0.5, transformer 0.3).")] = 0.1,
+    lr_final: Annotated[
+        float, typer.Option(help="Learning rate of the second half (gru 0.05, transformer 0.03).")
+    ] = 0.01,
     seed: Seed = SEED,
     split: SplitOption = SplitName.shuffle,
     lock_step: Annotated[
@@ -318,7 +335,7 @@ def train(
     names: Annotated[int, typer.Option(help="Words to sample at the end.", min=0)] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Train the names model with the gradients written by hand; autograd is off.
+    """Train a names model with the gradients written by hand; autograd is off.
 
     Ctrl-C saves and says how to go on.
     """
@@ -331,13 +348,13 @@ def train(
         from handgrad.training.plots import plot_run, require_matplotlib
 
         require_matplotlib()
-    options = {field.name: context.params[field.name] for field in fields(Config) if field.name in context.params}
-    options["split"] = split.value
+    options = {field.name: context.params[field.name] for field in fields(Config) if _is_typed(context, field.name)}
+    options = {name: str(value) if isinstance(value, StrEnum) else value for name, value in options.items()}
     if word_list is None:
         assert resume is not None
         run = _reopen(context, resume, options)
     else:
-        run = Run.create(out, Config(**options), word_list.words, word_list.source)
+        run = Run.create(out, Config.of(**options), word_list.words, word_list.source)
 
     console = _console(stderr=as_json)
     start = run.load_checkpoint()
@@ -474,6 +491,12 @@ def _load_words(path: Path | None) -> WordList:
     return word_list
 
 
+def _is_typed(context: typer.Context, name: str) -> bool:
+    """Return whether the option was given on the command line; what was not is left to the model's defaults."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def _reopen(context: typer.Context, path: Path, options: dict[str, Any]) -> Run:
     """Open the run to resume; options that were typed must be the run's own, `--lock-step` apart."""
     from handgrad.training import Run
@@ -482,10 +505,7 @@ def _reopen(context: typer.Context, path: Path, options: dict[str, Any]) -> Run:
     if run.made_with_other_versions:
         note = f"note: {path} was made with {run.made_with_other_versions}: the same bits as there are not promised"
         _console(stderr=True).print(note, style="yellow", soft_wrap=True)
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if source is None or source.name != "COMMANDLINE":
-            continue
+    for name in filter(partial(_is_typed, context), context.params):
         option = "--" + name.replace("_", "-")
         if name in ("words", "out"):
             raise RunMismatchError(f"{option} does not go with --resume: {path} keeps its own words and its place")

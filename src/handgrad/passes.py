@@ -35,7 +35,7 @@ class Passes(NamedTuple):
         loss, autograd = _run_autograd(forward, parameters, batch)
         with torch.no_grad():
             values = forward(parameters, *batch)
-            by_hand = as_dict(backward(parameters, values, *batch), "backward returns", "gradients")
+            by_hand = by_name(as_dict(backward(parameters, values, *batch), "backward returns", "gradients"))
         again = as_dict(values, "forward returns", "values")["loss"]
         if not loss.isfinite():
             raise NotComparableError(f"the loss is {loss.item()}: there are no gradients to compare")
@@ -65,12 +65,30 @@ def using_threads(number: int) -> Iterator[None]:
 def autograd_gradients(forward: Callable[..., Named], parameters: Named, *batch: Tensor) -> dict[str, Tensor]:
     """Return autograd's gradient of every parameter and every value of ``forward``, by name.
 
-    A value on which the loss does not depend has a gradient of zeros.
+    A value on which the loss does not depend has a gradient of zeros. Names are those of `by_name`.
 
     Raises:
         NotComparableError: ``forward`` returns no scalar ``loss`` that depends on the parameters.
     """
     return _run_autograd(forward, parameters, batch)[1]
+
+
+def by_name(named: dict[str, Any]) -> dict[str, Any]:
+    """Return values or gradients with those of a loop among them: step 2 of a list of NamedTuples holds ``h[2]``.
+
+    >>> class Step(NamedTuple):
+    ...     h: int
+    >>> by_name({"emb": 7, "steps": [Step(8), Step(9)]})
+    {'emb': 7, 'h[0]': 8, 'h[1]': 9}
+    """
+    found: dict[str, Any] = {}
+    for name, value in named.items():
+        if isinstance(value, list) and value and all(hasattr(step, "_asdict") for step in value):
+            for t, step in enumerate(value):
+                found |= {f"{field}[{t}]": tensor for field, tensor in step._asdict().items()}
+        else:
+            found[name] = value
+    return found
 
 
 def as_dict(named: Any, who: str, what: str) -> dict[str, Any]:
@@ -91,7 +109,7 @@ def _run_autograd(forward: Callable[..., Named], parameters: Named, batch: Any) 
             )
     leaves = _map(parameters, lambda p: p.detach().clone().requires_grad_())
     with torch.enable_grad():
-        values = as_dict(forward(leaves, *batch), "forward returns", "values")
+        values = by_name(as_dict(forward(leaves, *batch), "forward returns", "values"))
         loss = values.get("loss")
         if not isinstance(loss, Tensor) or loss.dim():
             problem = "no value called loss" if loss is None else "a loss that is no scalar tensor"

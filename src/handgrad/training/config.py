@@ -23,6 +23,7 @@ class Config:
     model: str = "mlp"
     n_embd: int = 10  # numbers for each symbol
     n_hidden: int = 200  # neurons of the hidden layer
+    n_head: int = 4  # heads of attention, in a model that has them
     block_size: int = 3  # symbols of context
     batch_size: int = 32  # rows in a minibatch
     steps: int = 200_000
@@ -41,8 +42,8 @@ class Config:
             fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
             self._require(field.name, fits, f"must be {KINDS[kind]}")
             self._require(field.name, kind is not int or value < 2**63, "is too large")
-        sizes = ("n_embd", "n_hidden", "block_size", "batch_size", "steps", "log_every", "checkpoint_every", "threads")
-        for name in sizes:
+        sizes = ("n_embd", "n_hidden", "n_head", "block_size", "batch_size", "steps", "log_every")
+        for name in (*sizes, "checkpoint_every", "threads"):
             self._require(name, getattr(self, name) >= 1, "must be 1 or more")
         for name in ("lr", "lr_final"):
             rate = getattr(self, name)
@@ -59,6 +60,28 @@ class Config:
         self._require("lock_step", self.lock_step >= 0, "must be 0 (never) or more")
         self._require("seed", 0 <= self.seed < 2**63, "must lie between 0 and 2**63 - 1")
         self._require("split", self.split in ("shuffle", "distinct"), "must be `shuffle` or `distinct`")
+
+    @classmethod
+    def of(cls, model: str = "mlp", **options: Any) -> Config:
+        """Return the options of ``model``: its own defaults, apart from those that are given.
+
+        Raises:
+            InvalidOptionError: a value cannot work, or the model has nothing that the option could size.
+
+        >>> Config.of("gru", steps=10).block_size
+        8
+        """
+        if model not in MODELS:
+            return cls(model=model)
+        for name in ("n_embd", "n_hidden", "n_head"):
+            if name in options and name not in MODELS[model].sizes:
+                option = "--" + name.replace("_", "-")
+                having = ", ".join(other.name for other in MODELS.values() if name in other.sizes)
+                raise InvalidOptionError(
+                    f"{option} does not go with --model {model}, which has nothing of that size: leave it out, or "
+                    f"choose a model that has ({having})"
+                )
+        return cls(**(dict(MODELS[model].defaults) | {"model": model} | options))
 
     def _require(self, name: str, holds: bool, rule: str) -> None:
         if not holds:

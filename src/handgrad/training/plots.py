@@ -6,7 +6,7 @@ import io
 import warnings
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -47,10 +47,8 @@ def plot_run(run: Run) -> list[Path]:
     gradients = run.model.backward(parameters, values, X, Y)
     pictures = {
         "loss": _loss_curve(run),
-        "activations": _histograms(
-            "Activations", {name: getattr(values, name) for name in ("hprebn", "hpreact", "h", "logits")}
-        ),
-        "gradients": _histograms("Gradients, by hand", gradients._asdict()),
+        "activations": _histograms("Activations", {name: _over_time(values)[name] for name in run.model.activations}),
+        "gradients": _histograms("Gradients, by hand", _over_time(gradients)),
         "embedding": _embedding_map(parameters.C, dataset.vocabulary.symbols),
     }
     folder = run.path / "plots"
@@ -65,6 +63,18 @@ def plot_run(run: Run) -> list[Path]:
         replace_file(file, picture.getvalue())
         files.append(file)
     return files
+
+
+def _over_time(named: Any) -> dict[str, Tensor]:
+    """Return the tensors of a NamedTuple by name; those of the steps of a loop as one, stacked."""
+    found: dict[str, Tensor] = {}
+    for name, value in named._asdict().items():
+        if isinstance(value, list):
+            fields = zip(*value, strict=True)
+            found |= {field: torch.stack(steps) for field, steps in zip(value[0]._fields, fields, strict=True)}
+        else:
+            found[name] = value
+    return found
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -217,18 +217,21 @@ class Run:
             generator = torch.Generator()
             generator.set_state(tensors.pop("generator"))
             losses = tensors.pop("losses").tolist()
+            self._require_same(path, numbers)  # first: the parameters of another model have other names
             parameters = self.model.parameters(**tensors)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise DamagedRunError(
                 f"{path} is damaged ({error}): restore it from a copy, or start the run again in another folder"
             ) from None
+        return State(step, parameters, generator, losses, metrics_bytes)
+
+    def _require_same(self, path: Path, numbers: dict[str, Any]) -> None:
         for name, value in self._numbers().items():
             if numbers.get(name, value) != value:
                 raise RunMismatchError(
                     f"{path} does not belong to this run: it was made with {name} {numbers[name]}, and "
                     f"{path.parent} has {value}; put back what was there, or start a new run"
                 )
-        return State(step, parameters, generator, losses, metrics_bytes)
 
     @property
     def _words_content(self) -> bytes:
@@ -288,9 +291,9 @@ def _dataset(words: tuple[str, ...], config: Config) -> Dataset:
 
 
 def _initialise(dataset: Dataset, config: Config, generator: torch.Generator) -> Any:
-    return MODELS[config.model].initialise(
-        len(dataset.vocabulary), config.block_size, config.n_embd, config.n_hidden, generator=generator
-    )
+    model = MODELS[config.model]
+    sizes = {name: getattr(config, name) for name in model.sizes}
+    return model.initialise(len(dataset.vocabulary), **sizes, generator=generator)
 
 
 def _digest(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:

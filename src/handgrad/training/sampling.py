@@ -49,13 +49,13 @@ def sample_words(
     if not 0 <= seed < 2**63:
         raise InvalidOptionError(f"--seed {seed} must lie between 0 and 2**63 - 1")
     generator = torch.Generator().manual_seed(seed)
-    statistics = model.calibrate(parameters, torch.from_numpy(dataset.train.X))
+    predict = model.predictor(parameters, torch.from_numpy(dataset.train.X))
     known = set(dataset.words.train)
     samples = []
     for _ in range(count):
         context, drawn = [0] * dataset.block_size, list[int]()
         while len(drawn) < LONGEST:
-            logits = model.logits(parameters, statistics, torch.tensor([context])).double()  # (1, V)
+            logits = predict(torch.tensor([context])).double()  # (1, V)
             if not logits.isfinite().all():
                 raise DivergedError("the trained model gives logits that are not finite: train with a smaller --lr")
             probs = F.softmax((logits - logits.max()) / temperature, 1)  # (1, V)

@@ -14,13 +14,16 @@ from handgrad.models.model import Model
 
 MLP = Model(
     name="mlp",
+    title="The MLP with batch norm",
     smallest_batch=2,  # batch norm divides by n - 1
+    sizes=("block_size", "n_embd", "n_hidden"),
+    defaults={},
+    activations=("hprebn", "hpreact", "h", "logits"),
     parameters=Parameters,
     initialise=initialise,
     forward=fast.forward,
     backward=fast.backward,
-    calibrate=inference.calibrate,
-    logits=inference.logits,
+    predictor=inference.predictor,
 )
 
 __all__ = ["MLP", "Parameters", "initialise"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from handgrad.models.mlp.parameters import Parameters
+from handgrad.models.model import Predictor
 
 ROWS_AT_A_TIME = 1 << 16  # bounds the memory for any length of X
 
@@ -39,6 +41,11 @@ def logits(parameters: Parameters, statistics: Statistics, X: Tensor) -> Tensor:
     bnraw = (_hprebn(parameters, X) - statistics.bnmean) * (statistics.bnvar + 1e-5) ** -0.5  # (N, H)
     h = torch.tanh(parameters.bngain * bnraw + parameters.bnbias)  # (N, H)
     return h @ parameters.W2 + parameters.b2  # (N, V)
+
+
+def predictor(parameters: Parameters, X: Tensor) -> Predictor:
+    """Return `logits` with the statistics of the training contexts ``X``."""
+    return partial(logits, parameters, calibrate(parameters, X))
 
 
 def _hprebn(parameters: Parameters, X: Tensor) -> Tensor:

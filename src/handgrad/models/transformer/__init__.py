@@ -1,0 +1,25 @@
+"""One Transformer block with causal attention (Vaswani et al. 2017), its backward pass written by hand.
+
+``by_hand``     the forward, and the backward with the closed forms of layer norm, softmax and cross-entropy
+``parameters``  what is trained
+"""
+
+from handgrad.models.model import Model, predictor_of
+from handgrad.models.transformer import by_hand
+from handgrad.models.transformer.parameters import Parameters, initialise
+
+TRANSFORMER = Model(
+    name="transformer",
+    title="A Transformer block",
+    smallest_batch=1,
+    sizes=("block_size", "n_embd", "n_hidden", "n_head"),
+    defaults={"n_embd": 32, "n_hidden": 128, "block_size": 8, "lr": 0.3, "lr_final": 0.03, "steps": 100_000},
+    activations=("x", "att", "g", "logits"),
+    parameters=Parameters,
+    initialise=initialise,
+    forward=by_hand.forward,
+    backward=by_hand.backward,
+    predictor=predictor_of(by_hand.forward, rows_at_a_time=1 << 11),
+)
+
+__all__ = ["TRANSFORMER", "Parameters", "initialise"]
