@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from handgrad.assertions import assert_backward, assert_function
     from handgrad.checker import Comparison, check, cmp, compare, compare_pass
+    from handgrad.deriver import Backward, derive
+    from handgrad.deriver.proving import check_rule
     from handgrad.errors import HandgradError
     from handgrad.function_check import check_function
     from handgrad.graph import Graph
+    from handgrad.rules import rule
     from handgrad.tracer import trace
 
     __version__: str
 
 __all__ = [
+    "Backward",
     "Comparison",
     "Graph",
     "HandgradError",
@@ -28,9 +32,12 @@ __all__ = [
     "assert_function",
     "check",
     "check_function",
+    "check_rule",
     "cmp",
     "compare",
     "compare_pass",
+    "derive",
+    "rule",
     "trace",
 ]
 
@@ -42,11 +49,15 @@ _MODULE_OF = {
     "compare": "handgrad.checker",
     "compare_pass": "handgrad.checker",
     "Comparison": "handgrad.checker",
+    "Backward": "handgrad.deriver",
+    "derive": "handgrad.deriver",
+    "check_rule": "handgrad.deriver.proving",
     "HandgradError": "handgrad.errors",
     "check_function": "handgrad.function_check",
     "Graph": "handgrad.graph",
     "load_ipython_extension": "handgrad.jupyter",  # `%load_ext handgrad` asks for these two
     "unload_ipython_extension": "handgrad.jupyter",
+    "rule": "handgrad.rules",
     "trace": "handgrad.tracer",
 }
 

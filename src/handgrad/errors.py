@@ -226,3 +226,27 @@ class MissingExtraError(HandgradError):
     """An optional dependency is not installed."""
 
     code = "HG901"
+
+
+class NoRuleError(HandgradError):
+    """An operation has no rule for its derivative yet: the message says where it stands and how to add one."""
+
+    code = "HG505"
+
+
+class NotDifferentiableError(HandgradError):
+    """Nothing can be derived: no value with a gradient reaches the result, or an operation has no gradient there."""
+
+    code = "HG506"
+
+
+class DeriveError(HandgradError):
+    """The backward could not be written: a form that is not covered, or a value that is gone when it is needed."""
+
+    code = "HG507"
+
+
+class NotVerifiedError(HandgradError):
+    """What was derived does not agree with autograd, and is therefore not shown."""
+
+    code = "HG508"

@@ -699,11 +699,12 @@ def _name_values(graph: Graph) -> None:
             value.base_name, value.name = base, f"{base}_{number}" if number else base
 
 
-def trace(forward: Callable[..., Any], *inputs: Any) -> Graph:
+def trace(forward: Callable[..., Any], *inputs: Any, scopes: bool = False) -> Graph:
     """Run ``forward(*inputs)`` and return the graph of what it did: steps, values, names.
 
     ``forward`` is any function, method or `nn.Module` of plain PyTorch. Values carry the names that the code gives
-    them; a name bound again is ``h_1``. No derivative is taken.
+    them; a name bound again is ``h_1``. No derivative is taken. With ``scopes`` each binding keeps what its frame could
+    see.
 
     Raises:
         TraceError: ``forward`` cannot be called, or no operation of PyTorch was seen in code whose source is known.
@@ -720,7 +721,7 @@ def trace(forward: Callable[..., Any], *inputs: Any) -> Graph:
     """
     if not callable(forward):
         raise TraceError(f"trace(forward, *inputs): {type(forward).__name__} cannot be called")
-    tracer = Tracer(scopes=False)
+    tracer = Tracer(scopes=scopes)
     with tracer:
         result = forward(*inputs)
     graph = tracer.recording

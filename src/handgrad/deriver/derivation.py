@@ -1,0 +1,223 @@
+"""`handgrad.derive`: the backward of a forward, written, executed, and compared with autograd before it is shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from handgrad.deriver.forward import Forward
+from handgrad.deriver.page import Line, Page
+from handgrad.deriver.scope import Scope
+from handgrad.deriver.walk import Share, Style, Walk, seed
+from handgrad.errors import DeriveError, NotDifferentiableError, NotVerifiedError, ReplayError
+from handgrad.graph import Graph, Replay, Value
+from handgrad.tracer import trace
+
+JITTER = 0.15
+CLOSE = 1e-8  # of the largest number, in float64
+VANISHING = 1e-10
+
+
+class Backward:
+    """A derived backward: its lines, its source, and the graph that it reverses.
+
+    ``str(backward)`` is the source; it runs below the forward. ``lines`` hold each gradient's code, its reason, and its
+    expression.
+    """
+
+    def __init__(self, graph: Graph, outputs: list[Value], wrt: set[Value], style: Style) -> None:
+        self.graph, self.outputs, self.style = graph, outputs, style
+        self.scope = Scope(graph)
+        self.forward = Forward(graph, self.scope)
+        self.walk = Walk(self.forward, outputs, wrt, style)
+        for output in outputs:
+            if output in self.walk.needed:
+                self.walk.seeds[output] = seed(output, self.forward)
+        self.shares: list[Share] = self.walk.run()
+        self.page = Page(self.forward, self.shares)
+
+    @property
+    def lines(self) -> list[Line]:
+        """The lines, in their order."""
+        return self.page.lines
+
+    @property
+    def gradients(self) -> dict[str, Value]:
+        """The name of every gradient, and the value that it belongs to."""
+        return {line.target: line.of for line in self.lines}
+
+    def __getitem__(self, gradient: str) -> list[Line]:
+        """Return the lines of one gradient; raises KeyError with the names there are."""
+        found = [line for line in self.lines if line.target == gradient]
+        if not found:
+            raise KeyError(f"no gradient {gradient}; there are {', '.join(self.gradients)}")
+        return found
+
+    def source(self, *, reasons: bool = False, to: Iterable[str] | None = None) -> str:
+        """Return the source: with the reason for each line, or only as far as the gradients ``to``.
+
+        Raises:
+            DeriveError: there is no such gradient.
+        """
+        only = None
+        if to is not None:
+            only = {name if name in self.gradients else f"d{name}" for name in to}
+            if missing := only - set(self.gradients):
+                raise DeriveError(f"no gradient {', '.join(sorted(missing))}; there are {', '.join(self.gradients)}")
+        return self.page.source(reasons=reasons, only=only)
+
+    def __str__(self) -> str:
+        return self.source()
+
+    def __repr__(self) -> str:
+        return f"<Backward: {len(self.lines)} lines, {len(self.gradients)} gradients>"
+
+    def _repr_markdown_(self) -> str:
+        return f"```python\n{self.source()}```"
+
+    # -- running it
+
+    def run(self, replay: Replay, seeds: dict[Value, Tensor] | None = None) -> dict[Value, Tensor]:
+        """Execute the lines on the values of ``replay`` and return the gradients."""
+        page = Page(self.forward, self.shares, by_path=False)
+        space: dict[str, Any] = {"torch": torch, "F": F, "math": math}
+        for name, item in self.scope.names.items():
+            if not isinstance(item, Value):
+                space.setdefault(name, _real(item, replay))
+        for value in [*self.scope.known, *page.used]:
+            own = self.scope.identifier(value)
+            if own is not None:
+                space[own] = replay[value].detach()
+            text = self.scope.text(value)
+            if text is not None and text.isidentifier():
+                space[text] = replay[value].detach()
+        for output, given in (seeds or {}).items():
+            space[f"d{self.scope.identifier(output)}"] = given
+        source = page.source()
+        with torch.no_grad():
+            exec(compile(source, "<derived>", "exec"), space)  # noqa: S102 our own text, made from rules
+        return {value: space[name] for name, value in self.gradients.items()}
+
+    def verify(self) -> float:
+        """Compare every gradient with autograd's, in float64, at a point of its own; return the largest error.
+
+        The error is relative to the largest number of the gradient.
+
+        Raises:
+            NotVerifiedError: one differs; the message names it.
+        """
+        worst = 0.0
+        replay, seeds = self._point()
+        found = self.run(replay, seeds)
+        truth = self.truth(replay, seeds)
+        for value, gradient in found.items():
+            name, expected = f"d{self.scope.identifier(value)}", truth[value]
+            if gradient.shape != expected.shape:
+                raise NotVerifiedError(
+                    f"{name} came out with shape {tuple(gradient.shape)}, and {value.name} has {tuple(expected.shape)}"
+                )
+            scale = max(expected.abs().max().item() if expected.numel() else 0.0, 1e-12)
+            error = (gradient - expected).abs().max().item() / scale if expected.numel() else 0.0
+            if scale <= VANISHING and gradient.abs().max().item() <= VANISHING:
+                continue  # both are zero, up to rounding
+            if not error < CLOSE:
+                raise NotVerifiedError(f"{name} differs from autograd's by {error:.1g} of its largest number")
+            worst = max(worst, error)
+        return worst
+
+    def _point(self) -> tuple[Replay, dict[Value, Tensor]]:
+        """Return the forward again in float64, near where it was run, and random gradients of its results."""
+        generator = torch.Generator().manual_seed(0)
+        for jitter in (JITTER, 0.0):
+            given = {}
+            for leaf in self.graph.leaves:
+                if leaf.is_floating and not leaf.dtype.is_complex:
+                    exact = leaf.value.to(torch.float64)
+                    noise = torch.randn(exact.shape, generator=generator, dtype=torch.float64)
+                    moved = exact * (1 + jitter * noise) if leaf in self.walk.needed else exact
+                    given[leaf] = moved.requires_grad_(leaf in self.walk.wrt)
+            replay = Replay(self.graph, given=given, dtype=torch.float64, differentiable=True)
+            replay.run([value for step in self.graph.steps for value in step.made])
+            try:
+                replay.check_escapes(self.graph.escapes)
+            except ReplayError:
+                continue
+            break
+        seeds = {
+            output: torch.ones((), dtype=torch.float64) if not output.shape
+            else torch.randn(output.shape, generator=generator, dtype=torch.float64)
+            for output in self.walk.seeds
+        }  # fmt: skip
+        return replay, seeds
+
+    def truth(self, replay: Replay, seeds: dict[Value, Tensor]) -> dict[Value, Tensor]:
+        """Return autograd's gradients of everything that has a line."""
+        values = list(dict.fromkeys(self.gradients.values()))
+        outputs = [replay[output] for output in seeds]
+        found = torch.autograd.grad(
+            outputs, [replay[v] for v in values], [seeds[o].to(replay[o].dtype) for o in seeds],
+            allow_unused=True, retain_graph=True,
+        )  # fmt: skip
+        return {
+            value: torch.zeros_like(replay[value]) if gradient is None else gradient
+            for value, gradient in zip(values, found, strict=True)
+        }
+
+
+def _real(item: Any, replay: Replay) -> Any:
+    if isinstance(item, Value):
+        return replay[item].detach()
+    if type(item) in (list, tuple):
+        return type(item)(_real(one, replay) for one in item)
+    if type(item) is dict:
+        return {key: _real(one, replay) for key, one in item.items()}
+    return item
+
+
+def derive(forward: Callable[..., Any], *inputs: Any, style: Style = "plain") -> Backward:
+    """Run ``forward(*inputs)`` and return its backward, written in its own names.
+
+    The gradients are those of every value and parameter on a path to the result: a scalar loss, or tensors, whose
+    gradients ``dX`` are then taken as given. If nothing requires a gradient, every floating input does. ``style`` is
+    ``"plain"``, as one writes by hand, or ``"exact"``, rounded as autograd rounds. What is returned has been executed
+    and agrees with autograd in float64.
+
+    Raises:
+        TraceError: nothing could be traced.
+        NoRuleError: an operation has no rule.
+        NotDifferentiableError: no value that wants a gradient reaches the result.
+        DeriveError: a value that the backward needs is gone.
+        NotVerifiedError: the derived backward does not agree with autograd.
+
+    >>> import torch
+    >>> def forward(x, w):
+    ...     h = torch.tanh(x @ w)
+    ...     loss = h.sum()
+    ...     return loss
+    >>> print(derive(forward, torch.ones(2, 3), torch.ones(3, 4, requires_grad=True)))
+    # loss = h.sum()
+    dh = torch.ones_like(h)  # (2, 4)
+    # h = torch.tanh(x @ w)
+    dw = x.T @ ((1.0 - h**2) * dh)  # (3, 4)
+    <BLANKLINE>
+    """
+    graph = trace(forward, *inputs, scopes=True)
+    return derive_graph(graph, graph.outputs, style=style)
+
+
+def derive_graph(graph: Graph, outputs: list[Value], *, style: Style = "plain") -> Backward:
+    """Return the verified backward of a graph from ``outputs`` to its parameters."""
+    results = [value for value in dict.fromkeys(outputs) if value.is_floating]
+    if not results:
+        raise NotDifferentiableError("the forward returned no floating tensor: return the loss, or the result")
+    wrt = {value for value in graph.values if value.is_parameter and value.step is None}
+    if not wrt:
+        wrt = {value for value in graph.leaves if value.is_floating}
+    backward = Backward(graph, results, wrt, style)
+    backward.verify()
+    return backward

@@ -1,0 +1,96 @@
+"""What the code below a forward can see: names, the values behind them, and the numbers."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+import re
+from typing import Any
+
+from handgrad.graph import Binding, Graph, Value
+
+_WORDS = frozenset([*keyword.kwlist, *dir(builtins)])
+
+
+class Scope:
+    """The names of the outermost frame of a graph, as they are when it has run.
+
+    ``text`` is how a value can be written there; ``number`` evaluates what the user wrote.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        outermost = {serial for serial, info in graph.frames.items() if info.caller is None}
+        last: dict[str, Binding] = {}
+        self.names: dict[str, Any] = {}
+        for binding in graph.bindings:
+            if binding.frame in outermost:
+                last[str(binding.access)] = binding
+                if binding.visible:
+                    self.names = binding.visible
+        self._text: dict[Value, str] = {}
+        for text, binding in last.items():
+            if binding.value is not None:
+                known = self._text.get(binding.value)
+                if known is None or len(text) < len(known):
+                    self._text[binding.value] = text
+        self._used: dict[str, Value | None] = {}
+        self._ident: dict[Value, str] = {}
+        for value in graph.named:
+            self._ident[value] = self._free(_identifier(str(value.name)), value)
+
+    @property
+    def known(self) -> list[Value]:
+        """The values that a name stands for."""
+        return list(self._text)
+
+    def __contains__(self, value: Value) -> bool:
+        return value in self._text
+
+    def text(self, value: Value) -> str | None:
+        """Return how ``value`` is written, None if no name stands for it any more."""
+        return self._text.get(value)
+
+    def identifier(self, value: Value) -> str | None:
+        """Return the name of ``value`` as an identifier: ``h_1``, ``fc1_weight``; None if it has none."""
+        return self._ident.get(value)
+
+    def name(self, value: Value, wish: str) -> str:
+        """Give ``value`` a name that is not taken, like ``wish``."""
+        if value not in self._ident:
+            self._ident[value] = self._free(_identifier(wish), value)
+        return self._ident[value]
+
+    def _free(self, wish: str, value: Value | None) -> str:
+        name, number = wish, 0
+        while name in self._used or (number and name in self.names):
+            number += 1
+            name = f"{wish}_{number}"
+        self._used[name] = value
+        return name
+
+    def evaluate(self, text: str, extra: dict[str, Any] | None = None) -> Any:
+        """Return what ``text`` stands for, such as ``1 / (n - 1)``; raises whatever Python raises."""
+        known = self.names if extra is None else {**self.names, **extra}
+        code = compile(text, "<text>", "eval")
+        return eval(code, {"__builtins__": _HARMLESS}, known)  # noqa: S307 it ran when the forward did
+
+    def means(self, text: str, value: Any, extra: dict[str, Any] | None = None) -> bool:
+        """Whether ``text`` stands for ``value`` here."""
+        try:
+            found = self.evaluate(text, extra)
+        except Exception:  # what the user wrote may call anything
+            return False
+        return type(found) is type(value) and bool(found == value)
+
+
+_HARMLESS = {
+    name: getattr(builtins, name) for name in ("len", "range", "float", "int", "slice", "list", "tuple", "abs")
+}
+
+
+def _identifier(name: str) -> str:
+    plain = re.sub(r"_+", "_", re.sub(r"\W", "_", name.removeprefix("self."))).strip("_") or "x"
+    if plain[0].isdigit():
+        plain = f"x{plain}"
+    return f"{plain}_" if plain in _WORDS else plain

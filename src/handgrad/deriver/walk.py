@@ -1,0 +1,176 @@
+"""The walk backward through a graph: each step's rule gives its inputs their shares of the gradient.
+
+A share of a value with a name becomes a line: ``dX = ...``, and ``dX += ...`` for every further use of X. A value
+without one is an expression inside a larger one; its gradient is written where it is read, if it is read once and
+short, and gets a line of its own otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from handgrad.deriver.forward import Forward
+from handgrad.errors import DeriveError, NotDifferentiableError
+from handgrad.expr import Expr, add, cost, number, unbroadcast
+from handgrad.graph import Graph, Step, Value
+from handgrad.rules.table import CONSTANT, bind, find, plain
+
+Style = Literal["plain", "exact"]
+LONGEST = 6  # a gradient that costs more is not written inside another one
+
+
+@dataclass
+class Share:
+    """One contribution to the gradient of a value: what a line will say."""
+
+    value: Value
+    gradient: Expr
+    why: str
+    step: Step | None  # the step that is reversed
+    first: bool = True
+    more: bool = False  # others are added to it
+
+
+@dataclass
+class Walk:
+    """The gradients of a graph, in reverse order of its steps."""
+
+    forward: Forward
+    outputs: list[Value]
+    wrt: set[Value]
+    style: Style = "plain"
+    shares: list[Share] = field(default_factory=list)
+    seeds: dict[Value, Expr] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.graph: Graph = self.forward.graph
+        self.needed = needed(self.graph, self.outputs, self.wrt)
+        if not any(output in self.needed for output in self.outputs):
+            names = ", ".join(str(output.name or "the result") for output in self.outputs)
+            raise NotDifferentiableError(f"no value that wants a gradient reaches {names}")
+        self._pending: dict[Value, list[Share]] = {}
+        self._inlined: dict[Value, Expr] = {}
+        self._readers: dict[Value, int] = {}
+
+    def run(self) -> list[Share]:
+        """Return the shares in the order of their lines."""
+        for output, seed in self.seeds.items():
+            self._inlined[output] = seed
+        for step in reversed(self.graph.steps):
+            made = [value for value in step.made if value in self.needed]
+            if not made:
+                continue
+            gradients = [self._gradient(value, step) if value in self.needed else None for value in _results(step)]
+            if all(gradient is None for gradient in gradients):
+                continue
+            self._apply(step, gradients)
+        return self.shares
+
+    def _apply(self, step: Step, gradients: list[Expr | None]) -> None:
+        rule = find(step.op, f"{step.site}: `{step.text}`")
+        if rule is None:
+            raise NotDifferentiableError(
+                f"{step.site}: `{step.text}`: `{plain(step.op)}` has no gradient: {CONSTANT[plain(step.op)]}"
+            )
+        try:
+            given, named = bind(rule, step.args, step.kwargs, self.forward.convert(step))
+        except TypeError as error:
+            raise DeriveError(f"{step.site}: `{step.text}`: {error}") from None
+        results = [self.forward.leaf(value) for value in _results(step)]
+        first = gradients[0]
+        if not rule.many and first is None:
+            return
+        try:
+            terms = list(rule.function(gradients, results, *given, **named) if rule.many else
+                         rule.function(first, results[0], *given, **named))  # fmt: skip
+        except NotImplementedError as error:
+            raise DeriveError(f"{step.site}: `{step.text}`: {error}") from None
+        for term in terms:
+            if term.target.op != "value" or term.target.data not in self.needed:
+                continue
+            value: Value = term.target.data
+            chosen = term.exact if self.style == "exact" and term.exact is not None else term.gradient
+            fitted, reason = (
+                (chosen, "") if chosen.op == "scatter" else unbroadcast(chosen, self.forward.sizes.shape(value))
+            )
+            why = term.why
+            if reason:
+                why = f"{why}; `{_called(value)}` {tuple(value.shape)}: {reason}"
+            self._give(value, fitted, why, step)
+
+    def _give(self, value: Value, gradient: Expr, why: str, step: Step) -> None:
+        share = Share(value, gradient, why, step)
+        if self._has_line(value):
+            earlier = [other for other in self.shares if other.value is value]
+            share.first = not earlier
+            for other in earlier:
+                other.more = True
+            self.shares.append(share)
+        else:
+            self._pending.setdefault(value, []).append(share)
+
+    def _has_line(self, value: Value) -> bool:
+        return value.name is not None and value not in self.seeds
+
+    def _gradient(self, value: Value, step: Step) -> Expr | None:
+        """Return the gradient of ``value``, whose shares are complete now, as its step reads it."""
+        if value in self._inlined:
+            return self._inlined[value]
+        if self._has_line(value):
+            return self.forward.gradient(value) if any(s.value is value for s in self.shares) else None
+        shares = self._pending.pop(value, [])
+        if not shares:
+            return None
+        readers = sum(1 for item in step.inputs if item in self.needed)
+        if not any(s.gradient.op == "scatter" for s in shares):
+            whole = shares[0].gradient
+            for share in shares[1:]:
+                whole = add(whole, share.gradient)
+            if cost(whole) <= 1 or (readers <= 1 and cost(whole) <= LONGEST):
+                self._inlined[value] = whole
+                return whole
+        self._name(value, step)
+        for position, share in enumerate(shares):
+            share.first, share.more = position == 0, len(shares) > 1
+            self.shares.append(share)
+        self._inlined[value] = self.forward.gradient(value)
+        return self._inlined[value]
+
+    def _name(self, value: Value, step: Step) -> None:
+        """Give a value inside an expression a name, for its gradient's sake."""
+        base = plain(step.op)
+        for binding in self.graph.bindings:
+            made = binding.value.step if binding.value is not None else None
+            if made is not None and made.statement is step.statement and made.frame == step.frame:
+                base = f"{binding.name}_in"
+                break
+        self.forward.scope.name(value, base)
+
+
+def _called(value: Value) -> str:
+    return value.name or (value.step.text if value.step is not None else "a value")
+
+
+def _results(step: Step) -> list[Value]:
+    """Return the outputs of a step; of one in place, what it changed."""
+    if step.writes:
+        return [after for _, after in step.writes]
+    return step.outs
+
+
+def needed(graph: Graph, outputs: Iterable[Value], wrt: set[Value]) -> set[Value]:
+    """Return the values on a path from ``wrt`` to ``outputs`` that carry a gradient."""
+    carries = set(wrt)
+    for step in graph.steps:
+        if not step.grad_enabled or plain(step.op) in CONSTANT:
+            continue
+        if any(value in carries for value in step.inputs):
+            carries.update(value for value in step.made if value.is_floating)
+    return carries & graph.ancestors(*outputs)
+
+
+def seed(output: Value, forward: Forward) -> Expr:
+    """Return the gradient of a result: 1 for a loss, a given ``dX`` otherwise."""
+    return number(1.0) if not output.shape else forward.gradient(output)

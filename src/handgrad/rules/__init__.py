@@ -1,0 +1,12 @@
+"""The rule table: how each operation passes a gradient back, one small page for each topic.
+
+`rule` adds one; `handgrad.rules.table` says how a rule is written.
+"""
+
+from handgrad.rules import arithmetic, constants, indexing, pointwise, products, reductions, shapes
+from handgrad.rules.table import CONSTANT, RULES, Exprs, Key, Rule, Sample, Term, Terms, bind, find, rule, sample, to
+
+__all__ = [
+    "CONSTANT", "RULES", "Exprs", "Key", "Rule", "Sample", "Term", "Terms", "arithmetic", "bind", "constants", "find",
+    "indexing", "pointwise", "products", "reductions", "rule", "sample", "shapes", "to",
+]  # fmt: skip
