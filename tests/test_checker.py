@@ -155,6 +155,8 @@ def test_the_advised_sums_give_back_the_shape_when_they_are_executed(into: list[
     ("shape", "expected", "advice"),
     [
         ((64,), (1, 64), "`keepdim=True` in a sum keeps the dimension"),
+        ((), (1,), "`.sum(0)` keeps the dimension, `.sum()` does not"),
+        ((), (1, 1), "`keepdim=True` in a sum keeps the dimension"),
         ((1, 27), (27,), "a sum without `keepdim=True` drops the dimension"),
         ((1, 32, 5), (32, 1, 5), "`.view(x.shape)` gives it back"),
     ],

@@ -23,10 +23,7 @@ UNFINISHED = sorted((CORPUS / "unfinished").glob("*.py"))
 NOT_LOCATED: set[str] = {
     "fails_name.py",  # the line that raises has no value of its own: `dz2` and no `z2`
     "operator_tanh_plus.py",  # nor has this one; the gradients that are made of it are called wrong
-    "counted_twice_penalty.py",  # two lines are twice a branch: the other one is named
     "scale_batch_norm_closed_form.py",  # a helper's line, reported where its result is used
-    "stale_probs_of_an_earlier_cell.py",  # a gradient of three lines: its last one is named
-    "precedence_bce.py",  # a gradient of two lines: its last one is named
     "missing_branch_time.py",  # a loop over time: what it makes is wrong, and the loop is named
     "transposed_recurrent.py",  # the same
 }

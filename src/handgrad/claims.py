@@ -318,6 +318,8 @@ class _Search:
             elif other in names and own not in names:  # it meant the first name, as it was
                 for spoilt in changed & inputs:
                     later.args, later.kwargs = _with(later.args, spoilt, value), _with(later.kwargs, spoilt, value)
+            elif own in names and not later.writes:
+                later.args = _renamed(later, value, copy, own, other)
         for later_binding in self.graph.bindings:
             if later_binding.time >= binding.time:
                 if later_binding.visible.get(binding.name) is value:
@@ -500,6 +502,29 @@ def _with(argument: Any, old: Value, new: Value) -> Any:
     if isinstance(argument, list | tuple) and not isinstance(argument, Const):
         return type(argument)(_with(item, old, new) for item in argument)
     return argument
+
+
+def _renamed(step: Step, value: Value, copy: Value, own: str, other: str) -> list[Any]:
+    """Return the arguments of a step whose statement mentions both names, with ``copy`` where ``own`` is written."""
+    texts = [str(access_of(node)) for node in _operands(step.site.node)]
+    if len(texts) > len(step.args):
+        texts = texts[-len(step.args) :]  # `torch.mul(a, b)`
+    if own not in texts:
+        return step.args
+    if other not in texts:
+        return [copy if argument is value else argument for argument in step.args]
+    return [copy if a is value and text == own else a for a, text in zip(step.args, texts, strict=False)]
+
+
+def _operands(node: ast.AST | None) -> list[ast.expr]:
+    """Return the expressions that an operation computes with, in order."""
+    if isinstance(node, ast.BinOp):
+        return [node.left, node.right]
+    if isinstance(node, ast.UnaryOp):
+        return [node.operand]
+    if isinstance(node, ast.Call):
+        return [*([node.func.value] if isinstance(node.func, ast.Attribute) else []), *node.args]
+    return []
 
 
 def _is_scalar(value: Value) -> bool:

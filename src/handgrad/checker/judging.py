@@ -144,9 +144,7 @@ class _PassJudge:
             self._resolve(claim, read_grads)
         self.of |= {claim: claim.of for claim in failed}
         self.stopped = bool(failed)
-        resolved = [of for claim, of in self.of.items() if claim not in self.series]
-        for point in self.points:
-            point.claimed = [v for v in dict.fromkeys(resolved) if v is not self.loss]
+        self.lines.settle([of for claim, of in self.of.items() if claim not in self.series])
         self._prepare_numbers(candidates)
         self.results: dict[Claim, Judged | None] = {}
         for claim in self.claims:

@@ -58,6 +58,13 @@ class Lines:
     def __init__(self, graph: Graph, points: list[Point], given: Given) -> None:
         self.graph, self.points, self.given = graph, points, given
         self.finals: set[Value] = set()  # what claims ended as
+        self._determined: dict[tuple[Value, Value, int], frozenset[Value]] = {}
+
+    def settle(self, claimed: list[Value]) -> None:
+        """Let ``claimed`` be the values whose gradients are judged, now that it is known which they are."""
+        for point in self.points:
+            point.claim(claimed)
+        self._determined.clear()
 
     # -- evaluation
 
@@ -81,11 +88,26 @@ class Lines:
             if its in down or its is point.loss or other.step is None:
                 given[other] = point.noise(its)
             elif other in self.finals:
-                reads, _ = self._reads(other, {v for v, o in self.given.items() if o is its}, of)
-                truth = point.through(its, reads)
+                truth = point.through(its, self._behind(other, its, of))
                 shaped = fitted(truth, other.shape)
                 given[other] = truth if shaped is None else shaped
         return given
+
+    def _behind(self, other: Value, its: Value, of: Value) -> frozenset[Value]:
+        """Return the gradients that determine the one of ``its``, which a line of ``of`` reads as ``other``.
+
+        Those that it was computed from, or if that was done wrongly, those of the uses of ``its``.
+        """
+        key = other, of, len(self.given)
+        if key not in self._determined:
+            own = {v for v, o in self.given.items() if o is its}
+            reads, _ = self._reads(other, own, of)
+            self._determined[key] = reads
+            found = self.evaluate(other, of, own, {})
+            if not found or not self._same(found, [point.through(its, reads) for point in self.points]):
+                known = self.points[0].downstream(of) | {self.points[0].loss}
+                self._determined[key] = frozenset(self.points[0].branches(its)) & known
+        return self._determined[key]
 
     def evaluate(
         self, value: Value, of: Value, own: set[Value], before: dict[Value, list[Tensor]]
@@ -236,7 +258,7 @@ class Lines:
                 blocks = [Block([*events, event], deltas, together)]
                 continue
             last = blocks[-1] if blocks else None
-            if last and last.deltas is not None and from_zero is not None and self._continues(last, reads):
+            if last and last.deltas is not None and from_zero is not None and self._continues(last, reads, from_zero):
                 last.events.append(event)
                 last.deltas = [a + b for a, b in zip(last.deltas, from_zero, strict=True)]
                 last.reads |= reads
@@ -245,10 +267,13 @@ class Lines:
         judged.blocks = blocks
 
     @staticmethod
-    def _continues(last: Block, reads: frozenset[Value]) -> bool:
+    def _continues(last: Block, reads: frozenset[Value], deltas: list[Tensor]) -> bool:
         """Whether an addition belongs to the block before it: zeros that are filled, a closed form from the loss."""
         assert last.deltas is not None
-        return (not reads and not last.reads) or all(not delta.any() for delta in last.deltas)
+        if all(not delta.any() for delta in last.deltas):
+            return True
+        again = all(a.shape == b.shape and close(a, b) for a, b in zip(deltas, last.deltas, strict=True))
+        return not reads and not last.reads and not again
 
     # -- which uses a block accounts for
 

@@ -44,6 +44,11 @@ class Point:
         self._through: dict[tuple[Value, frozenset[Value], frozenset[Value], bool], Tensor] = {}
         self._true: dict[Value, Tensor] | None = None
 
+    def claim(self, values: Iterable[Value]) -> None:
+        """Let ``values`` be those whose gradients are written by hand."""
+        self.claimed = [value for value in dict.fromkeys(values) if value is not self.loss]
+        self._branches = None
+
     def replay(self, cut: Iterable[Value] = (), *, differentiable: bool = False, of: Value | None = None) -> Replay:
         """Return a replay of the forward at this point; with ``of``, of what is computed from it, with autograd."""
         return Replay(

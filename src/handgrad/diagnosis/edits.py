@@ -351,6 +351,15 @@ def _regroup(node: ast.BinOp) -> Iterator[Change]:
             f"other parentheses in `{_short(node)}`",
             ast.BinOp(left.left, left.op, ast.BinOp(left.right, op, right)),
         )
+        inner = left.right
+        if isinstance(inner, ast.BinOp):  # a - b * c - d
+            deep = ast.BinOp(inner.left, inner.op, ast.BinOp(inner.right, op, right))
+            yield (
+                1.6,
+                "precedence",
+                f"other parentheses in `{_short(node)}`",
+                ast.BinOp(left.left, left.op, deep),
+            )
     if isinstance(right, ast.BinOp):
         yield (
             1.5,
@@ -405,6 +414,11 @@ def _call(node: ast.Call) -> Iterator[Change]:
             new.func.id = other
         kind = "scale" if name in REDUCTIONS else "operator"
         yield 1.2, kind, f"`{other}` for `{name}`", new
+    if name in ("range", "arange") and len(node.args) == 3:
+        last = node.args[0]  # of `n - 1, -1, -1`
+        plus = isinstance(last, ast.BinOp) and isinstance(last.op, ast.Sub) and ast.unparse(last.right) == "1"
+        count = last.left if plus and isinstance(last, ast.BinOp) else ast.BinOp(last, ast.Add(), ast.Constant(1))
+        yield 1.3, "wrong-index", "the other direction", ast.Call(func, [count], node.keywords)
     if is_method and isinstance(func, ast.Attribute) and name not in ("view", "reshape"):
         kind = (
             "over-summed"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from handgrad.claims import Event
 from handgrad.diagnosis import Mistake
 from handgrad.diagnosis.problem import Problem, WrongBlock
-from handgrad.diagnosis.repair import Cure, find_cure
+from handgrad.diagnosis.repair import Cure, find_cure, repeated
 from handgrad.diagnosis.value import hypotheses
+from handgrad.graph import Value
 from handgrad.precision import close, largest, vanishes
 from handgrad.source import Statement
 
@@ -43,6 +46,8 @@ def _explain_block(problem: Problem, block: WrongBlock) -> tuple[Mistake, Statem
     last = block.events[-1].last.statement
     if block.deltas is None:
         return _fails(problem, block)
+    if again := repeated(problem, block):
+        return Mistake("counted-twice", f"the line runs `{again.text}` twice", again.text), again
     by_value = next(hypotheses(problem, block), None)
     cure = find_cure(problem, block)
     if by_value is not None and by_value.kind in SURE:
@@ -51,39 +56,62 @@ def _explain_block(problem: Problem, block: WrongBlock) -> tuple[Mistake, Statem
         return by_value._replace(fix=cure.text), cure.statement
     if cure is not None:
         stale = _stale(problem, block) if cure.kind == "wrong-operand" else None
-        mistake = _from_cure(cure, by_value) if stale is None else stale._replace(fix=cure.text)
+        mistake = _from_cure(cure, by_value) if stale is None else stale[0]._replace(fix=cure.text)
         return mistake, cure.statement
     if by_value is not None:
         return by_value, last
     if stale := _stale(problem, block):
-        return stale, last
+        return stale
     if missing := _missing_read(problem, block):
         return missing, last
     return _unknown(problem, block.deltas), last
 
 
-def _stale(problem: Problem, block: WrongBlock) -> Mistake | None:
+def _stale(problem: Problem, block: WrongBlock) -> tuple[Mistake, Statement] | None:
     """Find a value of an earlier cell or iteration, where the forward has a newer one of that name."""
     after = block.events[-1].after
     if after is None:
         return None
-    forward = problem.check.points[0].forward_values
+    point = problem.check.points[0]
+    forward = _made_from(point.loss, point.stop)
     current = {v.base_name: v for v in forward if v.base_name}
     gradients = {name.rpartition(".")[2]: v for v, name in problem.gradient_names.items()}
-    read = problem.graph.ancestors(after) - {after}
-    for binding in problem.graph.bindings:
+    given = problem.check.given
+    read = _made_from(after, lambda v: v in forward or given.get(v, problem.of) is not problem.of)
+    for binding in reversed(problem.graph.bindings):
         value = binding.value
-        if value is None or value not in read or value in forward or value in problem.check.given:
+        if value is None or value is after or value not in read or value in forward or value in given:
             continue
-        newer = current.get(value.base_name)
-        where = _place(binding.statement, block.events[-1].last.statement)
+        newer = current.get(value.base_name or "")
+        statement = _reader(block, value)
+        where = _place(binding.statement, statement)
         if newer is not None and newer.shape == value.shape and value.is_floating:
-            return Mistake(
-                "stale", f"it reads `{value.base_name}` as {where} computed it, and the loss was made from another"
-            )
-        if binding.name in gradients and value.time < problem.check.points[0].loss.time:
-            return Mistake("stale", f"it reads `{binding.name}` of an earlier pass, as {where} computed it")
+            what = f"it reads `{value.base_name}` as {where} computed it, and the loss was made from another"
+            return Mistake("stale", what), statement
+        if binding.name in gradients and value.time < point.loss.time:
+            return Mistake("stale", f"it reads `{binding.name}` of an earlier pass, as {where} computed it"), statement
     return None
+
+
+def _made_from(value: Value, stop: Callable[[Value], bool]) -> set[Value]:
+    """Return what ``value`` was computed from, not looking behind those at which to ``stop``."""
+    seen: set[Value] = set()
+    stack = [value]
+    while stack:
+        current = stack.pop()
+        if current not in seen:
+            seen.add(current)
+            if current.step is not None and (current is value or not stop(current)):
+                stack.extend(current.step.inputs)
+    return seen
+
+
+def _reader(block: WrongBlock, value: Value) -> Statement:
+    """Return the first statement of ``block`` that depends on ``value``."""
+    for event in block.events:
+        if event.after is not None and value in _made_from(event.after, lambda _: False):
+            return event.last.statement
+    return block.events[-1].last.statement
 
 
 def _unknown(problem: Problem, deltas: list[Tensor]) -> Mistake:

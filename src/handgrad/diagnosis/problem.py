@@ -68,6 +68,7 @@ class Problem:
     names: dict[Value, str]  # of forward values, as the user calls them
     gradient_names: dict[Value, str]  # of a forward value: how the user calls its gradient
     _environments: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    _lent: dict[tuple[int, int], Lent] = field(default_factory=dict)
     _reads: dict[int, dict[str, frozenset[Value]]] = field(default_factory=dict)
     _truths: dict[frozenset[Value], list[Truth]] = field(default_factory=dict)
 
@@ -144,14 +145,25 @@ class Problem:
                     self._environments[key][_placeholder(text)] = tensors[binding.value]
         return self._environments[key]
 
+    def _borrowed(self, event: Event, point: int) -> dict[str, Any]:
+        """Return the environment with tensors that code may change: they are copied again once it has."""
+        key = id(event), point
+        lent = self._lent.get(key)
+        if lent is None or lent.is_spoilt:
+            lent = self._lent[key] = Lent(self.environment(event, point))
+        return dict(lent.names)
+
     def _paths(self, event: Event) -> dict[str, Any]:
         """Return what attribute paths and items stood for when ``event`` ran."""
-        first = event.bindings[0]
+        frames = self.graph.frames
+        scope = frames[event.bindings[0].frame].scope  # cells of a notebook have frames of their own, and share names
         found = {}
         for binding in self.graph.bindings:
             if binding.time > event.last.time:
                 break
-            if binding.access.parts and binding.frame == first.frame and str(binding.access) != self.claim.name:
+            if not binding.access.parts or str(binding.access) == self.claim.name:
+                continue
+            if frames[binding.frame].scope == scope:
                 found[str(binding.access)] = binding
         return found
 
@@ -188,7 +200,7 @@ class Problem:
 
     def run(self, events: list[Event], nodes: list[ast.stmt], point: int) -> Tensor | None:
         """Run the statements in place of those of ``events``; return what they contribute."""
-        environment = dict(self.environment(events[0], point))
+        environment = self._borrowed(events[0], point)
         before = events[0].before
         starts_anew = not any(
             isinstance(n, ast.Name) and n.id == OWN and isinstance(n.ctx, ast.Load) for n in ast.walk(nodes[0])
@@ -210,6 +222,31 @@ class Problem:
             torch.set_default_dtype(standard)
         result = environment.get(OWN)
         return result.double() if isinstance(result, Tensor) else None
+
+
+class Lent:
+    """Copies of the tensors of an environment, and whether code has changed one of them in place."""
+
+    def __init__(self, environment: dict[str, Any]) -> None:
+        self._copies: dict[int, tuple[Tensor, Tensor]] = {}
+        self.names = {name: self._copied(item) for name, item in environment.items()}
+        self._versions = [copy._version for _, copy in self._copies.values()]
+
+    @property
+    def is_spoilt(self) -> bool:
+        """Whether a tensor is not what it was."""
+        return self._versions != [copy._version for _, copy in self._copies.values()]
+
+    def _copied(self, item: Any) -> Any:
+        if isinstance(item, Tensor):
+            if id(item) not in self._copies:
+                self._copies[id(item)] = item, item.detach().clone()
+            return self._copies[id(item)][1]
+        if type(item) in (list, tuple) and any(isinstance(i, Tensor) for i in item):
+            return type(item)(map(self._copied, item))
+        if type(item) is dict and any(isinstance(i, Tensor) for i in item.values()):
+            return {key: self._copied(i) for key, i in item.items()}
+        return item
 
 
 def _values_of(item: Any) -> Iterable[Value]:

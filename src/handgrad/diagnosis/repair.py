@@ -38,6 +38,8 @@ def find_cure(problem: Problem, block: WrongBlock) -> Cure | None:
     for i, (event, node) in enumerate(zip(events, nodes, strict=True)):
         candidates += [(i, edit) for edit in edits(node, _names(problem, event))]
     candidates.sort(key=lambda c: c[1].cost)
+    if _is_right(problem, events, nodes):
+        return None  # once; what is wrong is that it runs more than once, or in other circumstances
     seen = {tuple(map(ast.dump, nodes))}
     start, spent = time.monotonic(), 0
     for i, edit in candidates:
@@ -61,6 +63,24 @@ def find_cure(problem: Problem, block: WrongBlock) -> Cure | None:
             continue
         if truth[0] and not truth[0] & _covered_elsewhere(problem):
             return _cure(problem, events[i], edit)
+    return None
+
+
+def _is_right(problem: Problem, events: list[Event], nodes: list[ast.stmt]) -> bool:
+    """Whether the statements, each run once, contribute what is right at both points."""
+    found = [problem.run(events, nodes, i) for i in range(len(problem.check.points))]
+    reads = frozenset().union(*(problem.reads_in(e, n) for e, n in zip(events, nodes, strict=True)))
+    return all(f is not None for f in found) and problem.is_truth(found, reads) is not None
+
+
+def repeated(problem: Problem, block: WrongBlock) -> Statement | None:
+    """Return a statement of ``block`` that its line runs twice, if once would be right."""
+    for event in block.events:
+        statement = event.last.statement
+        on_line = [s for s in statement.source.by_line.get(statement.line, ()) if s.text == statement.text]
+        if len(on_line) > 1 and event.bindings[0].visible:
+            nodes = [problem.prepared(e) for e in block.events]
+            return statement if _is_right(problem, block.events, nodes) else None
     return None
 
 

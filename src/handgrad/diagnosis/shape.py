@@ -14,7 +14,9 @@ def shape_mistake(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) 
     sizes = f"its gradient has shape {shape} and {name} has shape {expected}"
     if [size for size in shape if size != 1] == [size for size in expected if size != 1]:
         cure = f"`.view({name}.shape)` gives it back"
-        if len(shape) < len(expected):
+        if not shape and len(expected) == 1:
+            cure = "`.sum(0)` keeps the dimension, `.sum()` does not"
+        elif len(shape) < len(expected):
             cure = "`keepdim=True` in a sum keeps the dimension"
         elif len(shape) > len(expected):
             cure = "a sum without `keepdim=True` drops the dimension"
