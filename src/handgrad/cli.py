@@ -264,9 +264,12 @@ def explain(
 
 @app.command()
 def exercises(
+    context: typer.Context,
     words: Words = None,
+    model: Annotated[ModelName, typer.Option(help="The exercises of the MLP, or the page of another.")] = ModelName.mlp,
     n_embd: Annotated[int, typer.Option(help="Numbers for each symbol.")] = 10,
     n_hidden: Annotated[int, typer.Option(help="Neurons of the hidden layer.")] = 64,
+    n_head: Annotated[int, typer.Option(help="Heads of attention, in the transformer.")] = 2,
     block_size: BlockSize = 3,
     batch_size: Annotated[int, typer.Option(help="Rows in the minibatch.")] = 32,
     seed: Seed = SEED,
@@ -279,19 +282,20 @@ def exercises(
 
     Exit status 1 if a gradient is not right.
     """
+    _refuse_options_of_other_models(context, model, spelling=ModelName.mlp, n_head=ModelName.transformer)
     word_list = _load_words(words)
     from handgrad.data import build_dataset
-    from handgrad.exercises import run_exercises
+    from handgrad.exercises import run_exercises, run_page
     from handgrad.reports.terminal import print_comparisons
 
-    done = run_exercises(
-        build_dataset(word_list.words, block_size),
-        n_embd=n_embd,
-        n_hidden=n_hidden,
-        batch_size=batch_size,
-        seed=seed,
-        spelling=spelling.value,
-    )
+    dataset = build_dataset(word_list.words, block_size)
+    sizes = {"n_embd": n_embd, "n_hidden": n_hidden, "batch_size": batch_size, "seed": seed}
+    if model is ModelName.mlp:
+        done = run_exercises(dataset, **sizes, spelling=spelling.value)
+    else:
+        from handgrad.models import MODELS
+
+        done = run_page(dataset, MODELS[model], **sizes, n_head=n_head)
     if as_json:
         tables = [{"title": e.title, "gradients": [c.to_dict() for c in e.comparisons]} for e in done]
         _print_json({"schema": "handgrad.exercises/1", "words": word_list.source, "exercises": tables})
@@ -318,10 +322,10 @@ def train(
     n_head: Annotated[int, typer.Option(help="Heads of attention, in the transformer.")] = 4,
     block_size: Annotated[int, typer.Option(help="Symbols of context (gru 8, transformer 8).")] = 3,
     batch_size: Annotated[int, typer.Option(help="Rows in a minibatch.")] = 32,
-    steps: Annotated[int, typer.Option(help="Updates of the parameters (gru 100000, transformer 100000).")] = 200_000,
-    lr: Annotated[float, typer.Option(help="Learning rate of the first half (gru 0.5, transformer 0.3).")] = 0.1,
+    steps: Annotated[int, typer.Option(help="Updates of the parameters (gru 40000, transformer 40000).")] = 200_000,
+    lr: Annotated[float, typer.Option(help="Learning rate of the first half (gru 1.0, transformer 0.5).")] = 0.1,
     lr_final: Annotated[
-        float, typer.Option(help="Learning rate of the second half (gru 0.05, transformer 0.03).")
+        float, typer.Option(help="Learning rate of the second half (gru 0.1, transformer 0.05).")
     ] = 0.01,
     seed: Seed = SEED,
     split: SplitOption = SplitName.shuffle,
@@ -495,6 +499,15 @@ def _is_typed(context: typer.Context, name: str) -> bool:
     """Return whether the option was given on the command line; what was not is left to the model's defaults."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def _refuse_options_of_other_models(context: typer.Context, model: ModelName, **owners: ModelName) -> None:
+    for name, owner in owners.items():
+        if _is_typed(context, name) and model is not owner:
+            option = "--" + name.replace("_", "-")
+            raise InvalidOptionError(
+                f"{option} does not go with --model {model}: leave it out, or take --model {owner}"
+            )
 
 
 def _reopen(context: typer.Context, path: Path, options: dict[str, Any]) -> Run:
