@@ -350,7 +350,7 @@ class Replay:
             elif value.step.index not in steps:
                 steps[value.step.index] = value.step
                 stack.extend(value.step.inputs)
-        with self._default_dtype():
+        with self.default_dtype():
             for _, step in sorted(steps.items()):
                 self._execute(step)
 
@@ -439,7 +439,7 @@ class Replay:
         return constant
 
     @contextlib.contextmanager
-    def _default_dtype(self) -> Iterator[None]:
+    def default_dtype(self) -> Iterator[None]:
         """Let factories such as `torch.zeros` make what the replay computes with."""
         before = torch.get_default_dtype()
         if self.dtype is not None:

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from handgrad.deriver.forward import Forward
+from handgrad.deriver.loops import NotALoopError, find_loops
 from handgrad.deriver.page import Line, Page
 from handgrad.deriver.scope import Scope
-from handgrad.deriver.walk import Share, Style, Walk, seed
+from handgrad.deriver.walk import Style, Walk, seed
 from handgrad.errors import DeriveError, NotDifferentiableError, NotVerifiedError, ReplayError
 from handgrad.graph import Graph, Replay, Value
 from handgrad.tracer import trace
@@ -30,15 +31,18 @@ class Backward:
     expression.
     """
 
-    def __init__(self, graph: Graph, outputs: list[Value], wrt: set[Value], style: Style) -> None:
+    def __init__(
+        self, graph: Graph, outputs: list[Value], wrt: set[Value], style: Style = "plain", *, loops: bool = True
+    ) -> None:
         self.graph, self.outputs, self.style = graph, outputs, style
         self.scope = Scope(graph)
         self.forward = Forward(graph, self.scope)
-        self.walk = Walk(self.forward, outputs, wrt, style)
+        found = find_loops(graph, self.scope) if loops else []
+        self.walk = Walk(self.forward, outputs, wrt, style, found)
         for output in outputs:
             if output in self.walk.needed:
                 self.walk.seeds[output] = seed(output, self.forward)
-        self.shares: list[Share] = self.walk.run()
+        self.shares = self.walk.run()
         self.page = Page(self.forward, self.shares)
 
     @property
@@ -50,6 +54,20 @@ class Backward:
     def gradients(self) -> dict[str, Value]:
         """The name of every gradient, and the value that it belongs to."""
         return {line.target: line.of for line in self.lines}
+
+    @property
+    def _final(self) -> dict[str, Value]:
+        """The value whose gradient each name holds when all has run; of a loop, that is its last iteration's."""
+        final: dict[str, Value] = {}
+        for block in self.page.blocks:
+            for line in block.lines:
+                if line.final is None:
+                    final.pop(line.target, None)
+                else:
+                    final[line.target] = line.final
+            for row in block.handed:
+                final.pop(row.split(" = ")[0], None)
+        return final
 
     def __getitem__(self, gradient: str) -> list[Line]:
         """Return the lines of one gradient; raises KeyError with the names there are."""
@@ -99,9 +117,9 @@ class Backward:
         for output, given in (seeds or {}).items():
             space[f"d{self.scope.identifier(output)}"] = given
         source = page.source()
-        with torch.no_grad():
+        with torch.no_grad(), replay.default_dtype():
             exec(compile(source, "<derived>", "exec"), space)  # noqa: S102 our own text, made from rules
-        return {value: space[name] for name, value in self.gradients.items()}
+        return {value: space[name] for name, value in self._final.items()}
 
     def verify(self) -> float:
         """Compare every gradient with autograd's, in float64, at a point of its own; return the largest error.
@@ -157,7 +175,7 @@ class Backward:
 
     def truth(self, replay: Replay, seeds: dict[Value, Tensor]) -> dict[Value, Tensor]:
         """Return autograd's gradients of everything that has a line."""
-        values = list(dict.fromkeys(self.gradients.values()))
+        values = list(dict.fromkeys(self._final.values()))
         outputs = [replay[output] for output in seeds]
         found = torch.autograd.grad(
             outputs, [replay[v] for v in values], [seeds[o].to(replay[o].dtype) for o in seeds],
@@ -218,6 +236,10 @@ def derive_graph(graph: Graph, outputs: list[Value], *, style: Style = "plain") 
     wrt = {value for value in graph.values if value.is_parameter and value.step is None}
     if not wrt:
         wrt = {value for value in graph.leaves if value.is_floating}
-    backward = Backward(graph, results, wrt, style)
-    backward.verify()
+    try:
+        backward = Backward(graph, results, wrt, style)
+        backward.verify()
+    except (NotALoopError, NotVerifiedError):
+        backward = Backward(graph, results, wrt, style, loops=False)
+        backward.verify()
     return backward

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from handgrad.deriver.forward import CHEAP, Forward
-from handgrad.deriver.walk import Share
+from handgrad.deriver.loops import Loop, NotALoopError, rerun
+from handgrad.deriver.shares import LoopShares, Share
 from handgrad.errors import DeriveError
 from handgrad.expr import Expr, Size, cost, is_number, name, negate, raw, replace, strip, walk
-from handgrad.graph import Step, Value
+from handgrad.graph import Const, Step, Value
 from handgrad.printer import ATOM, precedence, text
 from handgrad.rules.table import plain
 from handgrad.source import Statement
@@ -30,6 +31,17 @@ class Line:
     shape: tuple[int, ...]
     step: Step | None
     first: bool = True  # `=`, not `+=`
+    final: Value | None = None  # whose gradient the name holds when all has run
+
+    @property
+    def lines(self) -> list[Line]:
+        """Itself, as a block of one line."""
+        return [self]
+
+    @property
+    def handed(self) -> list[str]:
+        """Nothing: it is no loop."""
+        return []
 
     @property
     def statement(self) -> Statement | None:
@@ -41,40 +53,87 @@ class Line:
 
 
 @dataclass
+class LoopLines:
+    """The lines of a loop: what begins before it, its head, its body, and what it hands on."""
+
+    loop: Loop
+    starts: list[Line]
+    body: list[Line]
+    opening: list[str]  # the loop of the forward again, which keeps what the body reads
+    head: list[str]
+    handed: list[str]
+
+    @property
+    def lines(self) -> list[Line]:
+        """All of its lines."""
+        return [*self.starts, *self.body]
+
+
+@dataclass
 class Page:
     """The lines of a backward, and before them what the forward computed and did not keep."""
 
     forward: Forward
-    shares: list[Share]
+    shares: list[Share | LoopShares]
     by_path: bool = True  # write `self.W`, not `W`
-    lines: list[Line] = field(default_factory=list)
+    blocks: list[Line | LoopLines] = field(default_factory=list)
     kept: dict[Value, list[str]] = field(default_factory=dict)  # lines that bring a value back, by value
     used: dict[Value, str] = field(default_factory=dict)  # every value that is read, and how it is written
 
     def __post_init__(self) -> None:
         self.scope = self.forward.scope
+        self._loops = [share.loop for share in self.shares if isinstance(share, LoopShares)]
+        self._inside: Loop | None = None
+        self._stored: dict[str, Value] = {}  # in a loop: the names that the body reads from its iteration
+        self._again_here: dict[Value, list[str]] = {}  # in a loop: what the body computes again
         for share in self.shares:
-            self.lines.append(self._line(share))
+            self.blocks.append(self._loop(share) if isinstance(share, LoopShares) else self._line(share))
+
+    @property
+    def lines(self) -> list[Line]:
+        """The lines, in their order, those of loops among them."""
+        return [line for block in self.blocks for line in block.lines]
 
     @property
     def prelude(self) -> list[str]:
         """The lines that bring back what the forward did not keep, in the order of the forward."""
         renamed = [value for value in self.kept if value in self.scope]
         again = sorted((value for value in self.kept if value not in self.scope), key=lambda value: value.id)
-        return [row for value in (*renamed, *again) for row in self.kept[value]]
+        rows = [row for value in (*renamed, *again) for row in self.kept[value]]
+        for block in self.blocks:
+            if isinstance(block, LoopLines):
+                rows += block.opening
+        return rows
 
     # -- names
 
     def write(self, value: Value) -> str:
         """Return how ``value`` is written, after whatever brings it back."""
+        if self._inside is not None and value in self._inside.home:
+            return self._write_inside(value, self._inside)
         if value not in self.used:
             self.used[value] = self._bring(value)
         return self.used[value]
+
+    def _write_inside(self, value: Value, loop: Loop) -> str:
+        iteration, _ = loop.home[value]
+        own = self.scope.identifier(value)
+        if own is None or value.name is None:
+            own = self.scope.name(value, _own_name(value))
+            if value not in self._again_here:
+                self._again_here[value] = []
+                self._again_here[value] = [f"{own} = {text(self.resolve(self.forward.definition(value)))}"]
+            return own
+        name_here = f"{own}_prev" if iteration == 0 else own
+        self._stored[name_here] = value
+        return name_here
 
     def _bring(self, value: Value) -> str:
         known, own = self.scope.text(value), self.scope.identifier(value)
         if known is not None and (known == own or not known.isidentifier()):
             return known if self.by_path or own is None else own
+        if known is None and any(value in loop.home for loop in self._loops):
+            raise NotALoopError("the backward after the loop reads what one iteration made")
         if own is None:
             own = self.scope.name(value, _own_name(value))
         if known is not None:
@@ -84,12 +143,16 @@ class Page:
             self.kept[value] = [f"{own} = {code}{_shape_comment(self.forward.sizes.shape(value))}"]
         return own
 
+    def _gradient_name(self, value: Value) -> str:
+        before = self._inside is not None and self._inside.home.get(value, (1,))[0] == 0
+        return f"d{self.scope.identifier(value)}" + "_prev" * before
+
     def resolve(self, expr: Expr) -> Expr:
         """Return ``expr`` with names in place of values; short ones without a name are computed again."""
 
         def change(part: Expr) -> Expr | None:
             if part.op == "gradient":
-                return name(f"d{self.scope.identifier(part.data)}", part.shape)
+                return name(self._gradient_name(part.data), part.shape)
             if part.op != "value":
                 return None
             value: Value = part.data
@@ -106,8 +169,7 @@ class Page:
             definition = self.forward.definition(value)
         except DeriveError:
             return None
-        depth = self._depth(definition)
-        return self.resolve(definition) if depth <= CHEAP else None
+        return self.resolve(definition) if self._depth(definition) <= CHEAP else None
 
     def _depth(self, expr: Expr) -> int:
         """Return the cost of ``expr`` with every unnamed value in it computed again."""
@@ -128,7 +190,7 @@ class Page:
         value, gradient = share.value, self.resolve(share.gradient)
         if gradient.op == "method" and gradient.data == "reshape" and (own := self._own(value)) is not None:
             gradient = Expr("method", (gradient.args[0], raw(f"{own}.shape")), gradient.shape, "reshape")
-        target = f"d{self.scope.identifier(value)}"
+        target = self._gradient_name(value)
         shape = self.forward.sizes.shape(value)
         if gradient.op == "scatter":
             code = self._scattered(target, share, gradient)
@@ -139,7 +201,7 @@ class Page:
             sign, inner = ("-", negate(inner)) if inner.op == "neg" else ("+", inner)
             code = [f"{target} {sign}= {text(inner, self._like(share))}"]
         code[-1] += _shape_comment(shape)
-        return Line(target, value, code, gradient, share.why, shape, share.step, share.first)
+        return Line(target, value, code, gradient, share.why, shape, share.step, share.first, value)
 
     def _assigned(self, share: Share, gradient: Expr) -> str:
         value, inner = share.value, strip(gradient)
@@ -151,10 +213,9 @@ class Page:
                 return f"torch.ones_like({own})" if is_number(inner, 1) else f"torch.full_like({own}, {text(inner)})"
             if own is None:
                 return text(gradient, self._like(share)) + ".clone()" * share.more
-            if share.more:
-                shown = text(inner)
-                return f"torch.ones_like({own}) * {shown if precedence(inner) > 20 else f'({shown})'}"
             shown = text(inner)
+            if share.more:
+                return f"torch.ones_like({own}) * {shown if precedence(inner) > 20 else f'({shown})'}"
             return f"{shown if precedence(inner) >= ATOM else f'({shown})'}.expand_as({own})"
         shown = text(gradient, self._like(share))
         if share.more and not _is_fresh(gradient):
@@ -164,12 +225,12 @@ class Page:
     def _scattered(self, target: str, share: Share, gradient: Expr) -> list[str]:
         put, key = gradient.args
         own, keys = self._own(share.value), text(key)
+        if own is None and self._inside is not None and share.value in self._inside.home:
+            own = self.write(share.value)
         code = []
         if share.first:
-            zeros = Expr("expand", (_ZERO,), gradient.shape)
-            code.append(
-                f"{target} = torch.zeros_like({own})" if own else f"{target} = {text(zeros, self._like(share))}"
-            )
+            zeros = text(Expr("expand", (_ZERO,), gradient.shape), self._like(share))
+            code.append(f"{target} = torch.zeros_like({own})" if own else f"{target} = {zeros}")
         if gradient.data:  # an index may repeat
             keys += "," * (len(key.args) == 1)
             shown = text(put, self._like(share))
@@ -177,13 +238,15 @@ class Page:
                 shown = f"torch.full_like({target}[{text(key)}], {shown})"
             code.append(f"{target}.index_put_(({keys}), {shown}, accumulate=True)")
         else:
-            inner = strip(put)
             sign = "=" if share.first else "+="
-            code.append(f"{target}[{keys}] {sign} {text(inner, self._like(share))}")
+            code.append(f"{target}[{keys}] {sign} {text(strip(put), self._like(share))}")
         return code
 
     def _own(self, value: Value) -> str | None:
         """Return how the value is written if it is at hand without more ado."""
+        if self._inside is not None and value in self._inside.home:
+            own = f"{self.scope.identifier(value)}{'_prev' * (self._inside.home[value][0] == 0)}"
+            return own if own in self._stored else None
         return self.write(value) if value in self.scope or value in self.used else None
 
     def _like(self, share: Share) -> str | None:
@@ -192,52 +255,138 @@ class Page:
             return own
         for part in walk(share.gradient):
             if part.op == "gradient":
-                return f"d{self.scope.identifier(part.data)}"
+                return self._gradient_name(part.data)
         for part in walk(share.gradient):
             if part.op == "value" and part.data.is_floating and part.data in self.scope:
                 return self.write(part.data)
-        return None
+        known = next((v for v in self.scope.known if v.is_floating and v.requires_grad), None)
+        return self.write(known) if known is not None else None
+
+    # -- loops
+
+    def _loop(self, shares: LoopShares) -> LoopLines:
+        loop = shares.loop
+        starts = [self._start(value) for value in shares.starts]
+        self._inside, self._stored, self._again_here = loop, {}, {}
+        self.forward.extra = {loop.target: loop.counts[1]}
+        try:
+            body = [self._line(share) for share in shares.body]
+        finally:
+            self._inside = self.forward.extra = None
+        carried = {loop.value(k, position) for position in loop.carried for k in (0, 1, -1)}
+        for line in body:
+            if line.of in carried:
+                line.final = None
+            elif line.of in loop.home:
+                line.final = loop.value(0, loop.home[line.of][1])  # the iteration that runs last
+        for line in starts:
+            line.final = None if line.of in loop.home else line.of
+        read = list(self._stored)
+        head = [f"{', '.join(read)} = {', '.join(f'{n}_at[{loop.target}]' for n in read)}"] if read else []
+        again = sorted(self._again_here, key=lambda value: value.id)
+        head += [row for value in again for row in self._again_here[value]]
+        handed = [
+            f"d{self.scope.identifier(loop.value(1, p))} = d{self.scope.identifier(loop.value(1, p))}_prev"
+            for p in shares.carried
+        ]
+        return LoopLines(loop, starts, body, self._opening_of(loop), head, handed)
+
+    def _start(self, value: Value) -> Line:
+        own = self._own(value)
+        target, shape = self._gradient_name(value), self.forward.sizes.shape(value)
+        zeros = Expr("expand", (_ZERO,), shape)
+        code = f"{target} = " + (f"torch.zeros_like({own})" if own else text(zeros, None))
+        if own is None:
+            code = f"{target} = torch.zeros_like({self.write(value)})"
+        return Line(target, value, [code + _shape_comment(shape)], zeros, "the loop adds to it", shape, None)
+
+    def _opening_of(self, loop: Loop) -> list[str]:
+        """Return the loop of the forward again, with what keeps the values that the body reads."""
+        if not self._stored:
+            return []
+        before = {n: v for n, v in self._stored.items() if loop.home[v][0] == 0}
+        names = {n: str(v.base_name) for n, v in self._stored.items()}
+        statements = rerun(loop, set(names.values()))
+        touched = {str(loop.value(1, position).base_name): position for position in loop.carried}
+        read = {word for statement in statements for word in _words(statement)} | set(names.values())
+        rows = ["# the loop again, to keep what its backward reads"]
+        rows += [f"{', '.join(f'{n}_at' for n in names)} = {', '.join(['{}'] * len(names))}"]
+        for base, position in touched.items():
+            if base in read:
+                start = self._start_of(loop.carried[position], loop.value(0, position))
+                rows.append(f"{base} = {start}")
+        rows.append(f"for {loop.target} in {loop.iterable}:")
+        rows += [f"    {n}_at[{loop.target}] = {names[n]}" for n in before]
+        for statement in statements:
+            rows += [f"    {row}" for row in loop.source.text_of(statement).split("\n")]
+        rows += [f"    {n}_at[{loop.target}] = {names[n]}" for n in names if n not in before]
+        return rows
+
+    def _start_of(self, start: Value | Const, later: Value) -> str:
+        if isinstance(start, Const):
+            return repr(start)
+        at_hand = start in self.scope or start in self.used
+        expr = name(self.write(start), start.shape) if at_hand else self.resolve(self.forward.definition(start))
+        if start.shape != later.shape:  # every iteration shall read the same shape
+            expr = Expr("expand", (expr,), self.forward.sizes.shape(later))
+        return text(expr)
 
     # -- the source
 
     def source(self, *, reasons: bool = False, only: set[str] | None = None) -> str:
         """Return the page: blocks in reverse order, each under the line of the forward that it reverses."""
-        return "\n".join([*self._opening(), *self._blocks(reasons, only)]) + "\n"
+        blocks = self.blocks if only is None else _needed_for(self.blocks, only)
+        rows = list(self._opening())
+        before: list[Statement | None] = [None]
+        for block in blocks:
+            if isinstance(block, Line):
+                rows += _rows(block, before, reasons)
+                continue
+            for line in block.starts:
+                rows += _rows(line, before, reasons)
+            rows += [f"for {block.loop.target} in reversed({block.loop.iterable}):", *(f"    {r}" for r in block.head)]
+            for line in block.body:
+                rows += [f"    {row}" for row in _rows(line, before, reasons)]
+            rows += [f"    {row}" for row in block.handed]
+        return "\n".join(rows) + "\n"
 
     def _opening(self) -> Iterator[str]:
-        if self.kept:
-            yield "# what the forward computed and did not keep"
-            yield from self.prelude
+        if rows := self.prelude:
+            if self.kept:
+                yield "# what the forward computed and did not keep"
+            yield from rows
             yield ""
-
-    def _blocks(self, reasons: bool, only: set[str] | None) -> Iterator[str]:
-        lines = self.lines if only is None else _needed_for(self.lines, only)
-        before: Statement | None = None
-        for line in lines:
-            statement = line.statement
-            if statement is not None and statement is not before:
-                yield from (f"# {row}".rstrip() for row in _head(statement).split("\n"))
-            before = statement
-            if reasons:
-                yield f"#   {line.why}"
-            yield from line.code
 
 
 _ZERO = Expr("number", (), (), (0, "0"))
 
 
-def _head(statement: Statement) -> str:
-    return statement.text
+def _rows(line: Line, before: list[Statement | None], reasons: bool) -> Iterator[str]:
+    statement = line.statement
+    if statement is not None and statement is not before[0]:
+        yield from (f"# {row}".rstrip() for row in statement.text.split("\n"))
+    before[0] = statement or before[0]
+    if reasons:
+        yield f"#   {line.why}"
+    yield from line.code
 
 
-def _needed_for(lines: list[Line], only: set[str]) -> list[Line]:
-    """Return the lines that the gradients ``only`` depend on, themselves included."""
-    wanted, kept = set(only), []
-    for line in reversed(lines):
-        if line.target in wanted:
-            kept.append(line)
-            wanted |= {str(part.data) for part in walk(line.gradient) if part.op == "name"}
+def _needed_for(blocks: list[Line | LoopLines], only: set[str]) -> list[Line | LoopLines]:
+    """Return the blocks that the gradients ``only`` depend on, themselves included."""
+    wanted, kept = set(only), list[Line | LoopLines]()
+    for block in reversed(blocks):
+        if any(line.target in wanted for line in block.lines):
+            kept.append(block)
+            for line in block.lines:
+                wanted |= {str(part.data) for part in walk(line.gradient) if part.op == "name"}
     return kept[::-1]
+
+
+def _words(statement: object) -> set[str]:
+    import ast
+
+    assert isinstance(statement, ast.AST)
+    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
 
 
 def _is_constant(expr: Expr) -> bool:
@@ -256,7 +405,10 @@ def _own_name(value: Value) -> str:
 
 
 def _shape_comment(shape: tuple[int, ...]) -> str:
-    names = [
-        size.text if isinstance(size, Size) and (size.text or "").isidentifier() else str(int(size)) for size in shape
-    ]
-    return f"  # ({', '.join(map(str, names))}{',' * (len(names) == 1)})"
+    names = [_short(size) for size in shape]
+    return f"  # ({', '.join(names)}{',' * (len(names) == 1)})"
+
+
+def _short(size: int) -> str:
+    called = size.text if isinstance(size, Size) else None
+    return called if called is not None and called.isidentifier() else str(int(size))

@@ -61,6 +61,19 @@ class Scope:
             self._ident[value] = self._free(_identifier(wish), value)
         return self._ident[value]
 
+    def unite(self, values: list[Value], wish: str, instead_of: Value | None = None) -> str:
+        """Give all of ``values``, which a loop binds to one name in turn, that name; who has it now takes another."""
+        name = _identifier(wish)
+        owner = self._used.get(name)
+        if owner is not None and owner not in values:
+            if owner is not instead_of:
+                return ""
+            self._ident[owner] = self._free(f"{name}_start", owner)
+        self._used[name] = values[0]
+        for value in values:
+            self._ident[value] = name
+        return name
+
     def _free(self, wish: str, value: Value | None) -> str:
         name, number = wish, 0
         while name in self._used or (number and name in self.names):

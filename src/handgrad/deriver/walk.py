@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from handgrad.deriver.forward import Forward
+from handgrad.deriver.loop_walk import LoopWalk
+from handgrad.deriver.loops import Loop
+from handgrad.deriver.shares import LoopShares, Share
 from handgrad.errors import DeriveError, NotDifferentiableError
 from handgrad.expr import Expr, add, cost, number, unbroadcast
 from handgrad.graph import Graph, Step, Value
@@ -22,18 +25,6 @@ LONGEST = 6  # a gradient that costs more is not written inside another one
 
 
 @dataclass
-class Share:
-    """One contribution to the gradient of a value: what a line will say."""
-
-    value: Value
-    gradient: Expr
-    why: str
-    step: Step | None  # the step that is reversed
-    first: bool = True
-    more: bool = False  # others are added to it
-
-
-@dataclass
 class Walk:
     """The gradients of a graph, in reverse order of its steps."""
 
@@ -41,7 +32,8 @@ class Walk:
     outputs: list[Value]
     wrt: set[Value]
     style: Style = "plain"
-    shares: list[Share] = field(default_factory=list)
+    loops: list[Loop] = field(default_factory=list)
+    shares: list[Share | LoopShares] = field(default_factory=list)
     seeds: dict[Value, Expr] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,21 +44,29 @@ class Walk:
             raise NotDifferentiableError(f"no value that wants a gradient reaches {names}")
         self._pending: dict[Value, list[Share]] = {}
         self._inlined: dict[Value, Expr] = {}
-        self._readers: dict[Value, int] = {}
+        self._given: set[Value] = set()  # those whose gradient has a line already
+        self._forced: set[Value] = set()  # those without a name that need a line all the same
 
-    def run(self) -> list[Share]:
+    def run(self) -> list[Share | LoopShares]:
         """Return the shares in the order of their lines."""
+        last = {loop.iterations[-1][-1].index: loop for loop in self.loops}
+        inside = {step.index for loop in self.loops for steps in loop.iterations for step in steps}
         for output, seed in self.seeds.items():
             self._inlined[output] = seed
         for step in reversed(self.graph.steps):
-            made = [value for value in step.made if value in self.needed]
-            if not made:
+            if step.index in last:
+                LoopWalk(self, last[step.index]).run()
+            if step.index in inside:
                 continue
-            gradients = [self._gradient(value, step) if value in self.needed else None for value in _results(step)]
-            if all(gradient is None for gradient in gradients):
-                continue
-            self._apply(step, gradients)
+            self.reverse(step)
         return self.shares
+
+    def reverse(self, step: Step) -> None:
+        """Let the rule of ``step`` give its inputs their shares."""
+        if any(value in self.needed for value in step.made):
+            gradients = [self._gradient(value, step) if value in self.needed else None for value in _results(step)]
+            if any(gradient is not None for gradient in gradients):
+                self._apply(step, gradients)
 
     def _apply(self, step: Step, gradients: list[Expr | None]) -> None:
         rule = find(step.op, f"{step.site}: `{step.text}`")
@@ -98,28 +98,30 @@ class Walk:
             why = term.why
             if reason:
                 why = f"{why}; `{_called(value)}` {tuple(value.shape)}: {reason}"
-            self._give(value, fitted, why, step)
+            self.give(value, fitted, why, step)
 
-    def _give(self, value: Value, gradient: Expr, why: str, step: Step) -> None:
+    def give(self, value: Value, gradient: Expr, why: str, step: Step) -> None:
+        """Add a share to the gradient of ``value``."""
         share = Share(value, gradient, why, step)
         if self._has_line(value):
-            earlier = [other for other in self.shares if other.value is value]
-            share.first = not earlier
-            for other in earlier:
-                other.more = True
+            share.first = value not in self._given
+            for other in self.shares:
+                if isinstance(other, Share) and other.value is value:
+                    other.more = True
+            self._given.add(value)
             self.shares.append(share)
         else:
             self._pending.setdefault(value, []).append(share)
 
     def _has_line(self, value: Value) -> bool:
-        return value.name is not None and value not in self.seeds
+        return (value.name is not None or value in self._forced) and value not in self.seeds
 
     def _gradient(self, value: Value, step: Step) -> Expr | None:
         """Return the gradient of ``value``, whose shares are complete now, as its step reads it."""
         if value in self._inlined:
             return self._inlined[value]
         if self._has_line(value):
-            return self.forward.gradient(value) if any(s.value is value for s in self.shares) else None
+            return self.forward.gradient(value) if value in self._given else None
         shares = self._pending.pop(value, [])
         if not shares:
             return None
@@ -135,8 +137,17 @@ class Walk:
         for position, share in enumerate(shares):
             share.first, share.more = position == 0, len(shares) > 1
             self.shares.append(share)
+        self._given.add(value)
         self._inlined[value] = self.forward.gradient(value)
         return self._inlined[value]
+
+    def force(self, value: Value) -> None:
+        """Let the gradient of a value without a name have a line, to which a loop adds."""
+        if value.name is None and value.step is not None and value not in self._forced:
+            self._name(value, value.step)
+            self._forced.add(value)
+            for share in self._pending.pop(value, []):
+                self.give(value, share.gradient, share.why, share.step or value.step)
 
     def _name(self, value: Value, step: Step) -> None:
         """Give a value inside an expression a name, for its gradient's sake."""
