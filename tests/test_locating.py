@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 import torch
@@ -24,6 +25,17 @@ def judged(*cells: str) -> Report:
             filename = f"<located {next(_numbers)}>"
             source.register(filename, cell, number if len(cells) > 1 else None)
             exec(compile(cell, filename, "exec"), names)  # noqa: S102
+    return judge(tracer.recording, tracer.backward_calls)
+
+
+def judged_until_it_stops(cell: str) -> Report:
+    """Judge a cell that raises an exception."""
+    tracer = Tracer()
+    filename = f"<located {next(_numbers)}>"
+    source.register(filename, cell)
+    torch.manual_seed(1)
+    with tracer, contextlib.suppress(Exception):
+        exec(compile(cell, filename, "exec"), {"torch": torch})  # noqa: S102
     return judge(tracer.recording, tracer.backward_calls)
 
 
@@ -100,3 +112,82 @@ def test_two_names_of_one_tensor_in_one_line_are_told_apart() -> None:
 
     assert found(report) == [(5, "missing-sum")]
     assert report["dx"].verdict == "inherited"
+
+
+def test_a_number_where_a_gradient_is_meant_is_named_and_a_size_is_not() -> None:
+    forward = "x, w = torch.randn(5, 3), torch.randn(3, 4)\nh = x @ w\nloss = (h ** 2).mean()\n"
+
+    wrong = judged(forward + "dh = 2.0 / 7\ndw = dh * x.T @ torch.ones(5, 4)\n")
+    size = judged(forward + "dh = 4\nd = 0.1\ndw = x.T @ (2 * h / (5 * dh))\n")
+
+    assert found(wrong) == [(4, "shape")]
+    assert "it is one number, and `h` has shape (5, 4)" in wrong["dh"].mistakes[0].message
+    assert [g.name for g in size.gradients if g.verdict != "missing"] == ["dw"]
+    assert found(size) == []
+
+
+def test_a_line_that_raises_on_the_shape_that_another_made_wrong_is_not_blamed() -> None:
+    report = judged_until_it_stops(
+        "x, w, b = torch.randn(5, 3), torch.randn(3, 4), torch.randn(4)\n"
+        "z = x @ w + b\n"
+        "loss = (z ** 2).mean()\n"
+        "dz = (z / 10).sum(0)\n"
+        "dw = x.T @ dz\n"
+    )
+
+    assert [line for line, _ in found(report)] == [4]
+    assert report["dw"].verdict == "inherited"
+
+
+HELPER = """\
+def back(dy, gain, xhat):
+    dgain = (dy * xhat).sum(0)
+    dxhat = dy * gain
+    return dxhat, dgain
+xhat, gain, other = torch.randn(5, 3), torch.rand(3), torch.rand(3)
+y = xhat * gain
+z = torch.tanh(y)
+loss = (z ** 2).sum()
+dz = 2 * z
+dy = dz * (1 - z ** 2)
+dxhat, dgain = back(dy, gain, xhat)
+"""
+
+
+def test_a_wrong_argument_is_named_at_the_call_and_not_in_the_function() -> None:
+    assert found(judged(HELPER)) == []
+
+    for wrong, cure in (
+        ("back(dz, gain, xhat)", "`dy` for `dz`"),
+        ("back(dy, other, xhat)", "`gain` for `other`"),
+        ("back(dy, gain, y)", "`xhat` for `y`"),
+    ):
+        report = judged(HELPER.replace("back(dy, gain, xhat)\n", wrong + "\n"))
+        assert {line for line, _ in found(report)} == {11}
+        assert cure in report.mistakes[0].message
+        assert report.mistakes[0].fix == "dxhat, dgain = back(dy, gain, xhat)"
+
+
+def test_a_wrong_line_of_a_function_is_named_there_whatever_its_arguments_are_called() -> None:
+    renamed = HELPER.replace("def back(dy, gain, xhat)", "def back(dout, g, v)")
+    renamed = renamed.replace("(dy * xhat).sum(0)", "(dout * v).sum(0)").replace(
+        "dxhat = dy * gain", "dxhat = dout * g"
+    )
+    assert found(judged(renamed)) == []
+
+    report = judged(renamed.replace("(dout * v).sum(0)", "(dout * v).mean(0)"))
+    assert found(report) == [(2, "scale")]
+
+
+def test_a_wrong_lambda_is_named_where_it_is_written() -> None:
+    report = judged(
+        "tanh_back = lambda d, out: d * (1 + out * out)\n"
+        "x = torch.randn(5, 3)\n"
+        "h = torch.tanh(x)\n"
+        "loss = (h ** 3).sum()\n"
+        "dh = 3 * h ** 2\n"
+        "dx = tanh_back(dh, h)\n"
+    )
+
+    assert [line for line, _ in found(report)] == [1]
+    assert report["dx"].mistakes[0].fix == "tanh_back = lambda d, out: d * (1 - out * out)"

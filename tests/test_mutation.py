@@ -191,6 +191,36 @@ def test_a_mutant_is_found_and_placed_or_is_right(task: mutation.Task) -> None:
     assert outcome.located or outcome.truth == "equivalent", outcome.reported
 
 
+CALL = "dhprebn, dbngain, dbnbias = batch_norm.backward"
+HARD = (  # each was once called wrong at another line than its own
+    ("fast", "dlogits = cross_entropy.backward(logits, Yb - 1)"),
+    ("fast", "dlogits = cross_entropy.backward(logits, Xb)"),
+    ("fast", f"{CALL}(bnraw, bngain, bnraw, bnvar_inv)"),
+    ("fast", f"{CALL}(dh, bngain, bnraw, bnvar_inv)"),
+    ("fast", f"{CALL}(dhpreact, bngain, bnraw, bngain)"),
+    ("fast", "dhpreact = ((1.0 - h ** 2) * dh).sum(0, keepdim=True)"),
+    ("fused", "dlogits[range(n - 1, -1, -1), Yb] -= 1"),
+    ("fused", "dbngain = (bnraw * bnraw).sum(0, keepdim=True)"),
+    ("fused", "dbnbias = dhpreact"),
+    ("layer_norm", "derr = 2.0 / (n * K)"),
+    ("layer_norm", "dz = dzmean / H"),
+    ("rnn", "dlogits = 1.0 / n"),
+    ("rnn", "da3 = (dh3 * (1 - h3 * h3)).sum(0, keepdim=True)"),
+    ("rnn", "dWx += x3.T @ da3; dWx += x3.T @ da3"),
+    ("conv", "dact = 1.0 / L"),
+    ("conv", "dpre = pre > 0"),
+)
+
+
+@pytest.mark.parametrize(("model", "after"), HARD, ids=lambda item: item)
+def test_a_mutant_that_shows_elsewhere_is_placed_at_its_own_line(model: str, after: str) -> None:
+    (task,) = [task for task in mutation.single_edits(model) if task.edits[0].after == after]
+
+    outcome = mutation.run(task)
+
+    assert outcome.located, outcome.reported
+
+
 def test_a_checker_that_finds_nothing_misses_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     right = handgrad.check(*PASSES["fast"][1:3], *PASSES["fast"].inputs(1))
     monkeypatch.setattr(mutation.handgrad, "check", lambda *_: right)

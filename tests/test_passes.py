@@ -23,7 +23,6 @@ UNFINISHED = sorted((CORPUS / "unfinished").glob("*.py"))
 NOT_LOCATED: set[str] = {
     "fails_name.py",  # the line that raises has no value of its own: `dz2` and no `z2`
     "operator_tanh_plus.py",  # nor has this one; the gradients that are made of it are called wrong
-    "scale_batch_norm_closed_form.py",  # a helper's line, reported where its result is used
     "missing_branch_time.py",  # a loop over time: what it makes is wrong, and the loop is named
     "transposed_recurrent.py",  # the same
 }

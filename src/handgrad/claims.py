@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from handgrad.errors import NothingToJudgeError
@@ -246,10 +247,9 @@ class _Search:
                 "no loss was computed: the forward must end in a scalar of floating type; name it with --loss NAME"
             )
         made: list[tuple[Binding, list[Value], Value]] = []
+        doubtful: list[tuple[Binding, list[Value], Value]] = []  # numbers and masks: a gradient, or a size
         for binding in self.graph.bindings:
             value = binding.value
-            if value is not None and not value.is_floating:
-                continue
             if _is_argument(binding) or self._is_late(binding):
                 continue
             candidates = self.candidates(binding)
@@ -265,11 +265,12 @@ class _Search:
             if loss is None or (value is not None and value in self.ancestors[loss] and not self._is_alias(binding)):
                 continue
             candidates = [c for c in candidates if c in self.ancestors[loss]]
-            if value is None and binding.number is not None and candidates[0].shape:
-                continue  # a number bound to a name like `dim`
-            made.append((binding, candidates, loss))
+            is_number = value is None and binding.number is not None and candidates[0].shape
+            is_mask = value is not None and not value.is_floating
+            (doubtful if is_number or is_mask else made).append((binding, candidates, loss))
         made += self._unnamed(made)
         made += self._failed(made)
+        made += self._meant(doubtful, made)
         for binding, _, _ in made:
             self._separate(binding)
         made.sort(key=lambda item: item[0].time)
@@ -357,6 +358,54 @@ class _Search:
                     self.failure_of[binding] = failure
                     found.append((binding, [c for c in candidates if c in self.ancestors[loss]], loss))
         return found
+
+    def _meant(
+        self, doubtful: list[tuple[Binding, list[Value], Value]], made: list[tuple[Binding, list[Value], Value]]
+    ) -> list[tuple[Binding, list[Value], Value]]:
+        """Return those numbers and masks that are meant as gradients: ``derr = 2.0 / n``, but no ``dh = 64``.
+
+        They are the only claim about their value, and a gradient further up is made from them.
+        """
+        claimed = {of for _, candidates, _ in made for of in candidates}
+        found = []
+        for binding, candidates, loss in doubtful:
+            number, value = binding.number, binding.value
+            if claimed.intersection(candidates) or (number is not None and number == int(number)):
+                continue
+            if value is not None and value.shape != candidates[0].shape:
+                continue
+            name, above = str(binding.access), self.graph.ancestors(candidates[0]) - {candidates[0]}
+            readers = [
+                other
+                for other, of, _ in made
+                if other.time > binding.time and other.frame == binding.frame and name in other.statement.names
+                and other.name != binding.name and above.intersection(of)
+            ]  # fmt: skip
+            if readers:
+                if number is not None:
+                    self._as_value(binding, number, candidates[0])
+                found.append((binding, candidates, loss))
+        return found
+
+    def _as_value(self, binding: Binding, number: float, of: Value) -> None:
+        """Let a number that is meant as a gradient be a value, wherever it is read."""
+        value = Value(
+            len(self.graph.values), torch.tensor(number, dtype=of.dtype), (), of.dtype, time=binding.time,
+            name=binding.name, base_name=binding.name,
+        )  # fmt: skip
+        self.graph.values.append(value)
+        binding.value = value
+        own = str(binding.access)
+        for step in self.graph.steps:
+            if step.time > binding.time and step.frame == binding.frame:
+                texts = [str(access_of(node)) for node in _operands(step.site.node)]
+                if own in texts:
+                    step.args = [value if isinstance(a, Const) and a.value == number else a for a in step.args]
+        seen: list[Binding | Failure] = [*self.graph.bindings, *self.graph.failures]
+        for later in seen:
+            if later.time > binding.time and later.frame == binding.frame and later.visible:
+                later.visible[own] = value
+                binding.visible = binding.visible or later.visible
 
     def _unnamed(self, made: list[tuple[Binding, list[Value], Value]]) -> list[tuple[Binding, list[Value], Value]]:
         """Return claims about tensors that have no name and are compared with some ``X.grad``."""

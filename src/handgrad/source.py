@@ -79,14 +79,20 @@ class Statement:
 
     @cached_property
     def may_alias(self) -> bool:
-        """Whether it can give a name to a tensor without any operation, as `a = b` and `a = f(x)` do."""
+        """Whether it can give a name to a tensor without any operation, as `a = b` and `a = f(x)` do.
+
+        So can `dh = 2.0 / n` to a number that is meant as one.
+        """
         node = self.node
         if isinstance(node, ast.For):
             return True
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
             return isinstance(node, ast.With)
         passive = (ast.BinOp, ast.Compare, ast.JoinedStr, ast.UnaryOp)
-        return not isinstance(node.value, passive)
+        if not isinstance(node.value, passive):
+            return True
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return any(isinstance(t, ast.Name) and t.id.startswith(("d", "grad")) for t in targets)
 
 
 class Source:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from handgrad.checker.lines import Judged, Lines
-from handgrad.checker.truth import Point, autograd_gradients
+from handgrad.checker.truth import FinePoint, Point, autograd_gradients
 from handgrad.claims import Claim, ClaimedPass, find_passes
 from handgrad.diagnosis import Mistake
+from handgrad.diagnosis.calls import cure_of_call
 from handgrad.diagnosis.explanation import explain
 from handgrad.diagnosis.forward import forward_warnings
 from handgrad.diagnosis.hazards import alias_hazards, early_reads, wrong_references
@@ -251,7 +252,8 @@ class _PassJudge:
         elif judged is None:
             verdict, note = ("right" if agree else "unverified"), "could not be run again: judged by its numbers alone"
         elif not self._is_right(judged):
-            if self.stopped and not judged.wrong_blocks and not judged.twice and not judged.thrown_away:
+            is_open = self.stopped and not self._is_read_later(claim)
+            if is_open and not judged.wrong_blocks and not judged.twice and not judged.thrown_away:
                 return replace(
                     self._gradient(claim, of, "missing", (), None), note="not complete: the pass stopped before"
                 )
@@ -286,6 +288,16 @@ class _PassJudge:
             mistakes.append(self._at(mistake, statement))
             verdict = "wrong" if verdict == "right" else verdict
         return self._gradient(claim, of, verdict, tuple(mistakes), note)
+
+    def _is_read_later(self, claim: Claim) -> bool:
+        """Whether a later line of another gradient reads it, so that its author held it to be complete."""
+        last = claim.events[-1].last
+        return any(
+            binding.time > last.time and binding.frame == last.frame and claim.name in binding.statement.names
+            for other in self.claimed.claims
+            if other is not claim
+            for binding in other.bindings
+        )
 
     def _is_right(self, judged: Judged) -> bool:
         if judged.is_right:
@@ -386,14 +398,19 @@ class _PassJudge:
         findings = self._before_failure(claim)
         problem = Problem.of_claim(self.graph, self.lines, Judged(claim, of, frozenset(), []), self.of, self.claims)
         note: str | None = None
-        if problem.is_right_as_written(event):
+        if problem.is_right_as_written(event) or self._finely(problem).is_right_as_written(event):
             note = f"{raised}; it would be right if what it reads were"
         else:
             mistake = Mistake("fails", raised)
-            cure = find_cure(problem, WrongBlock([event], None, frozenset())) if self.explain else None
+            block = WrongBlock([event], None, frozenset())
+            cure = (find_cure(problem, block) or cure_of_call(problem, block)) if self.explain else None
             if cure is not None:
                 mistake, statement = mistake._replace(fix=cure.text), cure.statement
-            findings.append(self._at(mistake, statement))
+            misshapen = self._misshapen(claim)
+            if cure is None and misshapen is not None:
+                note = f"{raised}; `{misshapen}`, which it reads, has not the shape that it should have"
+            else:
+                findings.append(self._at(mistake, statement))
         place = findings[0].place if findings else Place(statement.source.cell, statement.line)
         return Gradient(
             claim.name,
@@ -407,6 +424,22 @@ class _PassJudge:
             note=note,
         )
 
+    def _finely(self, problem: Problem) -> Problem:
+        """Return the problem where every named value counts as one whose gradient is written."""
+        fine = Lines(self.graph, [FinePoint(point) for point in self.points], self.given)
+        fine.finals = self.lines.finals
+        return replace(problem, check=fine, _truths={}, _reads={}, _environments={}, _lent={})
+
+    def _misshapen(self, claim: Claim) -> str | None:
+        """Return the name of a gradient of the wrong shape that the last line of ``claim`` reads."""
+        last = claim.events[-1].last
+        for name in sorted(last.statement.names):
+            value = last.visible.get(name)
+            of = self.given.get(value) if isinstance(value, Value) else None
+            if of is not None and isinstance(value, Value) and value.shape != of.shape:
+                return name
+        return None
+
     def _before_failure(self, claim: Claim) -> list[Finding]:
         """Return what is wrong with the lines of ``claim`` before the one that raised."""
         earlier = Claim(claim.name, claim.candidates, claim.events[:-1])
@@ -418,7 +451,7 @@ class _PassJudge:
         if judged is None:
             return []
         if judged.wrong_blocks:
-            return self._explain(judged)
+            return [finding for finding in self._explain(judged) if finding.kind != "unknown"]  # it is not finished
         if judged.shape_differs:
             mistake = shape_mistake(claim.of.name or claim.name, tuple(judged.totals[0].shape), claim.of.shape)
             return [self._at(*self._shaped(mistake, judged))] if mistake else []

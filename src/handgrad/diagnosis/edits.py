@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from handgrad.diagnosis.problem import OWN, _copy
+from handgrad.diagnosis.problem import OWN, copied
 
 Shape = tuple[int, ...]
 
@@ -83,7 +83,7 @@ def _statements(statement: ast.stmt) -> Iterator[tuple[Path, ast.stmt]]:
 def _replaced(statement: ast.stmt, path: Path, new: ast.AST) -> ast.stmt:
     if not path:
         return ast.fix_missing_locations(ast.copy_location(new, statement))  # type: ignore[return-value]
-    changed = _copy(statement)
+    changed = copied(statement)
     node = changed
     for name, i in path[:-1]:
         node = getattr(node, name) if i is None else getattr(node, name)[i]
@@ -298,7 +298,7 @@ def _operation(node: ast.BinOp) -> Iterator[Change]:
             and operand.func.attr in REDUCTIONS
         ):
             inner = operand.func.value
-            moved = _copy(operand)
+            moved = copied(operand)
             moved.func.value = ast.BinOp(left, op, inner) if operand is right else ast.BinOp(inner, op, right)
             yield 1.2, "precedence", f"`.{operand.func.attr}(...)` of the whole", moved
     if isinstance(op, ast.Sub | ast.Div):
@@ -407,7 +407,7 @@ def _call(node: ast.Call) -> Iterator[Change]:
     if name in REDUCTIONS:
         yield from _reduction(node, is_method)
     for other in OPPOSITES.get(name, ()):
-        new = _copy(node)
+        new = copied(node)
         if isinstance(new.func, ast.Attribute):
             new.func.attr = other
         else:
@@ -441,18 +441,18 @@ def _reduction(node: ast.Call, is_method: bool) -> Iterator[Change]:
         if dim == written:
             continue
         for keep in (keeps, not keeps):
-            new = _copy(node)
+            new = copied(node)
             new.args = [*node.args[:first], _code(dim)]
             new.keywords = [ast.keyword("keepdim", ast.Constant(True))] if keep else []
             kind = "wrong-axis" if dims else "over-summed"
             yield (1.0 if keep == keeps else 1.2), kind, f"over dim {dim}, not {written}", new
     if dims:
-        new = _copy(node)
+        new = copied(node)
         new.keywords = [k for k in new.keywords if k.arg != "keepdim"]
         if not keeps:
             new.keywords.append(ast.keyword("keepdim", ast.Constant(True)))
         yield 1.0, "shape", "`keepdim=True`" if not keeps else "without `keepdim=True`", new
-        bare = _copy(node)
+        bare = copied(node)
         bare.args, bare.keywords = node.args[:first], []
         yield 1.4, "wrong-axis", f"over all dims, not {written}", bare
 
@@ -463,10 +463,10 @@ def _slice(node: ast.Slice) -> Iterator[Change]:
         if bound is None:
             continue
         for text in (f"({ast.unparse(bound)}) + 1", f"({ast.unparse(bound)}) - 1"):
-            new = _copy(node)
+            new = copied(node)
             setattr(new, field, _code(text))
             yield 1.4, "wrong-index", f"{text} for {ast.unparse(bound)}", new
-        new = _copy(node)
+        new = copied(node)
         setattr(new, field, None)
         yield 1.4, "wrong-index", f"no {field} bound", new
 
@@ -509,17 +509,17 @@ def _statement_changes(node: ast.stmt) -> Iterator[Change]:
         call = node.value
         if isinstance(call.func, ast.Attribute) and call.func.attr in ("index_put_", "scatter_", "index_copy_"):
             if call.func.attr == "index_put_":
-                new = _copy(call)
+                new = copied(call)
                 new.keywords = [ast.keyword("accumulate", ast.Constant(True))]
                 yield 0.9, "lost-accumulation", "`accumulate=True`", ast.Expr(new)
             else:
-                new = _copy(call)
+                new = copied(call)
                 new.func.attr = {"scatter_": "scatter_add_", "index_copy_": "index_add_"}[call.func.attr]
                 yield 0.9, "lost-accumulation", f"`{new.func.attr}`", ast.Expr(new)
 
 
 def _loaded(node: ast.expr) -> Any:
-    new = _copy(node)
+    new = copied(node)
     for inner in ast.walk(new):
         if isinstance(inner, ast.Name | ast.Attribute | ast.Subscript) and inner is new:
             inner.ctx = ast.Load()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from handgrad.claims import Event
 from handgrad.diagnosis import Mistake
+from handgrad.diagnosis.calls import cure_of_call, cure_of_function, has_other_arguments
 from handgrad.diagnosis.problem import Problem, WrongBlock
 from handgrad.diagnosis.repair import Cure, find_cure, repeated
 from handgrad.diagnosis.value import hypotheses
@@ -48,9 +49,15 @@ def _explain_block(problem: Problem, block: WrongBlock) -> tuple[Mistake, Statem
         return _fails(problem, block)
     if again := repeated(problem, block):
         return Mistake("counted-twice", f"the line runs `{again.text}` twice", again.text), again
+    other = cure_of_call(problem, block) if has_other_arguments(problem, block) else None
+    if other is not None:
+        return _from_cure(other, None), other.statement
     by_value = next(hypotheses(problem, block), None)
     cure = find_cure(problem, block)
-    if by_value is not None and by_value.kind in SURE:
+    sure = by_value is not None and by_value.kind in SURE
+    if cure is None and not sure:
+        cure = cure_of_function(problem, block) or cure_of_call(problem, block)
+    if by_value is not None and sure:
         if cure is None:
             return by_value, last
         return by_value._replace(fix=cure.text), cure.statement
@@ -62,6 +69,8 @@ def _explain_block(problem: Problem, block: WrongBlock) -> tuple[Mistake, Statem
         return by_value, last
     if stale := _stale(problem, block):
         return stale
+    if number := _number(problem, block):
+        return number, last
     if missing := _missing_read(problem, block):
         return missing, last
     return _unknown(problem, block.deltas), last
@@ -168,6 +177,16 @@ def _fails(problem: Problem, block: WrongBlock) -> tuple[Mistake, Statement]:
     if cure is not None:
         return Mistake("fails", message, cure.text), cure.statement
     return Mistake("fails", message), last
+
+
+def _number(problem: Problem, block: WrongBlock) -> Mistake | None:
+    """Tell of a number, where a tensor is needed."""
+    after = block.events[-1].after
+    if after is None or after.step is not None or after.shape or not problem.of.shape:
+        return None
+    value = problem.name(problem.of)
+    what = f"it is one number, and `{value}` has shape {problem.of.shape}: a factor that has this shape is missing"
+    return Mistake("shape", what)
 
 
 def _missing_read(problem: Problem, block: WrongBlock) -> Mistake | None:

@@ -7,7 +7,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -79,6 +79,10 @@ class Problem:
         """Return the problem of ``judged``."""
         names = {v: v.name for v in graph.values if v.name}
         return cls(graph, check, judged.claim, judged.of, judged, names, {of[c]: c.name for c in claims if c in of})
+
+    def about(self, claim: Claim) -> Problem:
+        """Return the same problem, as the one of a claim that is made elsewhere."""
+        return replace(self, claim=claim, _environments={}, _lent={}, _reads={})
 
     # -- words
 
@@ -184,9 +188,12 @@ class Problem:
         names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in table}
         return frozenset().union(*(table[name] for name in names)) if names else frozenset()
 
-    def prepared(self, event: Event) -> ast.stmt:
-        """Return a copy of the statement, with the gradient itself and attribute paths as plain names."""
-        node = _copy(event.statement.node)
+    def prepared(self, event: Event, node: ast.stmt | None = None) -> ast.stmt:
+        """Return a copy of the statement, with the gradient itself and attribute paths as plain names.
+
+        Of ``node`` instead, if it is given.
+        """
+        node = copied(event.statement.node if node is None else node)
         prepared: ast.stmt = ast.fix_missing_locations(_Names(self.claim.name, set(self._paths(event))).visit(node))
         return prepared
 
@@ -277,13 +284,13 @@ def _placeholder(text: str) -> str:
     return "__handgrad_" + "".join(c if c.isalnum() else "_" for c in text)
 
 
-def _copy(node: Any) -> Any:
+def copied(node: Any) -> Any:
     """Return a deep copy of a node, without its surroundings."""
     if isinstance(node, list):
-        return [_copy(item) for item in node]
+        return [copied(item) for item in node]
     if not isinstance(node, ast.AST):
         return node
-    new = type(node)(**{name: _copy(value) for name, value in ast.iter_fields(node)})
+    new = type(node)(**{name: copied(value) for name, value in ast.iter_fields(node)})
     return ast.copy_location(new, node) if hasattr(node, "lineno") else new
 
 

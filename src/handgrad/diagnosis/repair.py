@@ -26,14 +26,20 @@ class Cure(NamedTuple):
     what: str
     text: str  # the corrected line
     statement: Statement  # that line
+    node: ast.stmt
 
 
-def find_cure(problem: Problem, block: WrongBlock) -> Cure | None:
-    """Return the cheapest single edit of the lines of ``block`` that makes it right at both points, if there is one."""
+def find_cure(problem: Problem, block: WrongBlock, last: ast.stmt | None = None) -> Cure | None:
+    """Return the cheapest single edit of the lines of ``block`` that makes it right at both points, if there is one.
+
+    With ``last``, that is what the last line is taken to be.
+    """
     events = [e for e in block.events if e.bindings[0].visible]
     if len(events) != len(block.events) or not events:
         return None
     nodes = [problem.prepared(event) for event in events]
+    if last is not None:
+        nodes[-1] = problem.prepared(events[-1], last)
     candidates: list[tuple[int, Edit]] = []
     for i, (event, node) in enumerate(zip(events, nodes, strict=True)):
         candidates += [(i, edit) for edit in edits(node, _names(problem, event))]
@@ -98,11 +104,10 @@ def _cure(problem: Problem, event: Event, edit: Edit) -> Cure:
                 found = source.statement_at.get(original)
                 lines = [n for n in ast.walk(node) if isinstance(n, ast.stmt) and n.lineno == edit.line]
                 if found is not None and lines:
-                    return Cure(edit.kind, edit.what, restored(problem, event, lines[-1]), found)
+                    return Cure(edit.kind, edit.what, restored(problem, event, lines[-1]), found, node)
             del changed
-    return Cure(
-        edit.kind, edit.what.replace(OWN, problem.claim.name), restored(problem, event, node), event.last.statement
-    )
+    what = edit.what.replace(OWN, problem.claim.name)
+    return Cure(edit.kind, what, restored(problem, event, node), event.last.statement, node)
 
 
 def _names(problem: Problem, event: Event) -> Names:
