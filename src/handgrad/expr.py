@@ -38,7 +38,8 @@ class Expr:
     """An expression: an operation, its arguments, the shape of the result; ``data`` is what else the operation needs.
 
     Leaves are ``name`` (data: its text), ``number`` (data: value and text), ``value`` and ``gradient`` (data: the
-    value of a graph that is meant), and ``raw`` (data: an argument that is no tensor, as text).
+    value of a graph that is meant), and ``raw`` (data: an argument that is no tensor, as text). A ``let`` (data: the name
+    it would like) is an expression that gets a line and a name of its own.
     """
 
     __slots__ = ("args", "data", "op", "shape")
@@ -217,8 +218,10 @@ def is_number(expr: Expr, value: float | None = None) -> bool:
 def is_mask(expr: Expr) -> bool:
     """Whether ``expr`` holds truth values or whole numbers, and becomes floating in a product only."""
     inner = strip(expr)
+    if inner.op == "let":
+        return is_mask(inner.args[0])
     if inner.op == "method" and inner.args:
-        return is_mask(inner.args[0]) and inner.data != "to"
+        return is_mask(inner.args[0]) and inner.data not in ("to", "type_as")
     return inner.op in ("gt", "ge", "lt", "le", "eq", "ne", "and", "or", "not") or inner.data == "F.one_hot"
 
 
@@ -325,6 +328,18 @@ def matmul(a: Expr, b: Expr) -> Expr:
     """Return ``a @ b``; both have two dimensions or more."""
     lead = broadcast(a.shape[:-2], b.shape[:-2])
     return Expr("matmul", (a, b), (*lead, a.shape[-2], b.shape[-1]))
+
+
+# -- names for what is said more than once
+
+
+def let(wish: str, expr: Expr) -> Expr:
+    """Return ``expr``, to be written on a line of its own, above, under a name like ``wish``; a name stays as it is.
+
+    Equal ones get one line. Whoever reads the expression finds the definition in it: ``args[0]``.
+    """
+    inner = strip(expr)
+    return expand(Expr("let", (inner,), inner.shape, wish) if cost(inner) else inner, expr.shape)
 
 
 # -- shapes
@@ -474,7 +489,7 @@ def replace(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
 
 def cost(expr: Expr) -> int:
     """Return how much there is to read, and to compute: 0 for a name, 1 for each operation, 4 for a product."""
-    if expr.op in ("name", "number", "raw", "value", "gradient"):
+    if expr.op in ("name", "number", "raw", "value", "gradient", "let"):
         return 0
     own = 0 if expr.op in ("expand", "neg", "T", "keyword", "key", "list") else 4 if expr.op == "matmul" else 1
     return own + sum(map(cost, expr.args))

@@ -70,6 +70,9 @@ class _Printer:
     def _value(self, expr: Expr) -> str:
         return expr.data.name or f"({expr.data.step.text})"
 
+    def _let(self, expr: Expr) -> str:
+        return str(expr.data)
+
     def _gradient(self, expr: Expr) -> str:
         return f"d{expr.data.name or '?'}"
 

@@ -53,7 +53,7 @@ class Backward:
     @property
     def gradients(self) -> dict[str, Value]:
         """The name of every gradient, and the value that it belongs to."""
-        return {line.target: line.of for line in self.lines}
+        return {line.target: line.of for line in self.lines if line.of is not None}
 
     @property
     def _final(self) -> dict[str, Value]:

@@ -21,10 +21,10 @@ _VIEWS = frozenset(["reshape", "view", "transpose", "permute", "unsqueeze", "squ
 
 @dataclass
 class Line:
-    """A line of a derived backward (or two, where a gradient starts from zeros)."""
+    """A line of a derived backward (or two, where a gradient starts from zeros), or one that helps the next."""
 
     target: str  # dX
-    of: Value
+    of: Value | None  # X; None for what has a name only because the next lines read it
     code: list[str]
     gradient: Expr  # what is assigned or added, in names
     why: str
@@ -86,8 +86,9 @@ class Page:
         self._inside: Loop | None = None
         self._stored: dict[str, Value] = {}  # in a loop: the names that the body reads from its iteration
         self._again_here: dict[Value, list[str]] = {}  # in a loop: what the body computes again
+        self._helpers: dict[str, Line] = {}  # what has a name because it is read more than once
         for share in self.shares:
-            self.blocks.append(self._loop(share) if isinstance(share, LoopShares) else self._line(share))
+            self.blocks += [self._loop(share)] if isinstance(share, LoopShares) else self._lines(share)
 
     @property
     def lines(self) -> list[Line]:
@@ -153,6 +154,8 @@ class Page:
         def change(part: Expr) -> Expr | None:
             if part.op == "gradient":
                 return name(self._gradient_name(part.data), part.shape)
+            if part.op == "let":
+                return self._help(part)
             if part.op != "value":
                 return None
             value: Value = part.data
@@ -186,6 +189,20 @@ class Page:
 
     # -- lines
 
+    def _lines(self, share: Share) -> list[Line]:
+        """Return the line of a share, after those that it needs and that are not there yet."""
+        known = len(self._helpers)
+        line = self._line(share)
+        return [*list(self._helpers.values())[known:], line]
+
+    def _help(self, let: Expr) -> Expr:
+        target = self.scope.helper(let.key, let.data)
+        if target not in self._helpers:
+            definition = self.resolve(let.args[0])
+            code = f"{target} = {text(definition, self._like(let))}{_shape_comment(let.shape)}"
+            self._helpers[target] = Line(target, None, [code], definition, "", let.shape, None)
+        return name(target, let.shape)
+
     def _line(self, share: Share) -> Line:
         value, gradient = share.value, self.resolve(share.gradient)
         if gradient.op == "method" and gradient.data == "reshape" and (own := self._own(value)) is not None:
@@ -199,7 +216,7 @@ class Page:
         else:
             inner = strip(gradient)
             sign, inner = ("-", negate(inner)) if inner.op == "neg" else ("+", inner)
-            code = [f"{target} {sign}= {text(inner, self._like(share))}"]
+            code = [f"{target} {sign}= {text(inner, self._like(share.gradient, share.value))}"]
         code[-1] += _shape_comment(shape)
         return Line(target, value, code, gradient, share.why, shape, share.step, share.first, value)
 
@@ -209,15 +226,15 @@ class Page:
         if gradient.op == "expand" or (is_number(gradient) and not value.shape):
             if _is_constant(inner):
                 if own is None:
-                    return text(gradient, self._like(share))
+                    return text(gradient, self._like(share.gradient, share.value))
                 return f"torch.ones_like({own})" if is_number(inner, 1) else f"torch.full_like({own}, {text(inner)})"
             if own is None:
-                return text(gradient, self._like(share)) + ".clone()" * share.more
+                return text(gradient, self._like(share.gradient, share.value)) + ".clone()" * share.more
             shown = text(inner)
             if share.more:
                 return f"torch.ones_like({own}) * {shown if precedence(inner) > 20 else f'({shown})'}"
             return f"{shown if precedence(inner) >= ATOM else f'({shown})'}.expand_as({own})"
-        shown = text(gradient, self._like(share))
+        shown = text(gradient, self._like(share.gradient, share.value))
         if share.more and not _is_fresh(gradient):
             return (shown if precedence(gradient) >= ATOM else f"({shown})") + ".clone()"
         return shown
@@ -229,17 +246,17 @@ class Page:
             own = self.write(share.value)
         code = []
         if share.first:
-            zeros = text(Expr("expand", (_ZERO,), gradient.shape), self._like(share))
+            zeros = text(Expr("expand", (_ZERO,), gradient.shape), self._like(share.gradient, share.value))
             code.append(f"{target} = torch.zeros_like({own})" if own else f"{target} = {zeros}")
         if gradient.data:  # an index may repeat
             keys += "," * (len(key.args) == 1)
-            shown = text(put, self._like(share))
+            shown = text(put, self._like(share.gradient, share.value))
             if not put.shape and _is_constant(put):
                 shown = f"torch.full_like({target}[{text(key)}], {shown})"
             code.append(f"{target}.index_put_(({keys}), {shown}, accumulate=True)")
         else:
             sign = "=" if share.first else "+="
-            code.append(f"{target}[{keys}] {sign} {text(strip(put), self._like(share))}")
+            code.append(f"{target}[{keys}] {sign} {text(strip(put), self._like(share.gradient, share.value))}")
         return code
 
     def _own(self, value: Value) -> str | None:
@@ -249,14 +266,14 @@ class Page:
             return own if own in self._stored else None
         return self.write(value) if value in self.scope or value in self.used else None
 
-    def _like(self, share: Share) -> str | None:
-        own = self._own(share.value)
+    def _like(self, expr: Expr, value: Value | None = None) -> str | None:
+        own = self._own(value) if value is not None else None
         if own is not None:
             return own
-        for part in walk(share.gradient):
+        for part in walk(expr):
             if part.op == "gradient":
                 return self._gradient_name(part.data)
-        for part in walk(share.gradient):
+        for part in walk(expr):
             if part.op == "value" and part.data.is_floating and part.data in self.scope:
                 return self.write(part.data)
         known = next((v for v in self.scope.known if v.is_floating and v.requires_grad), None)
@@ -268,11 +285,13 @@ class Page:
         loop = shares.loop
         starts = [self._start(value) for value in shares.starts]
         self._inside, self._stored, self._again_here = loop, {}, {}
+        outside, self._helpers = self._helpers, {}
         self.forward.extra = {loop.target: loop.counts[1]}
         try:
-            body = [self._line(share) for share in shares.body]
+            body = [line for share in shares.body for line in self._lines(share)]
         finally:
             self._inside = self.forward.extra = None
+            self._helpers = outside
         carried = {loop.value(k, position) for position in loop.carried for k in (0, 1, -1)}
         for line in body:
             if line.of in carried:
@@ -366,7 +385,7 @@ def _rows(line: Line, before: list[Statement | None], reasons: bool) -> Iterator
     if statement is not None and statement is not before[0]:
         yield from (f"# {row}".rstrip() for row in statement.text.split("\n"))
     before[0] = statement or before[0]
-    if reasons:
+    if reasons and line.why:
         yield f"#   {line.why}"
     yield from line.code
 

@@ -36,6 +36,7 @@ class Scope:
                     self._text[binding.value] = text
         self._used: dict[str, Value | None] = {}
         self._ident: dict[Value, str] = {}
+        self._helpers: dict[object, str] = {}
         for value in graph.named:
             self._ident[value] = self._free(_identifier(str(value.name)), value)
 
@@ -73,6 +74,16 @@ class Scope:
         for value in values:
             self._ident[value] = name
         return name
+
+    def helper(self, key: object, wish: str) -> str:
+        """Return the name of what ``key`` stands for, an expression that has a line of its own: like ``wish``."""
+        if key not in self._helpers:
+            name, number = wish, 0
+            while name in self.names or name in self._used or (name[0] == "d" and name[1:] in self._used):
+                number += 1
+                name = f"{wish}_{number}"
+            self._helpers[key], self._used[name] = name, None
+        return self._helpers[key]
 
     def _free(self, wish: str, value: Value | None) -> str:
         name, number = wish, 0
