@@ -32,10 +32,17 @@ class Backward:
     """
 
     def __init__(
-        self, graph: Graph, outputs: list[Value], wrt: set[Value], style: Style = "plain", *, loops: bool = True
+        self,
+        graph: Graph,
+        outputs: list[Value],
+        wrt: set[Value],
+        style: Style = "plain",
+        *,
+        loops: bool = True,
+        scope: Callable[[], Scope] | None = None,
     ) -> None:
         self.graph, self.outputs, self.style = graph, outputs, style
-        self.scope = Scope(graph)
+        self.scope = Scope(graph) if scope is None else scope()
         self.forward = Forward(graph, self.scope)
         found = find_loops(graph, self.scope) if loops else []
         self.walk = Walk(self.forward, outputs, wrt, style, found)
@@ -76,8 +83,10 @@ class Backward:
             raise KeyError(f"no gradient {gradient}; there are {', '.join(self.gradients)}")
         return found
 
-    def source(self, *, reasons: bool = False, to: Iterable[str] | None = None) -> str:
+    def source(self, *, reasons: bool = False, to: Iterable[str] | None = None, only_these: bool = False) -> str:
         """Return the source: with the reason for each line, or only as far as the gradients ``to``.
+
+        With ``only_these`` the lines that those need are left out: they are written already.
 
         Raises:
             DeriveError: there is no such gradient.
@@ -87,7 +96,7 @@ class Backward:
             only = {name if name in self.gradients else f"d{name}" for name in to}
             if missing := only - set(self.gradients):
                 raise DeriveError(f"no gradient {', '.join(sorted(missing))}; there are {', '.join(self.gradients)}")
-        return self.page.source(reasons=reasons, only=only)
+        return self.page.source(reasons=reasons, only=only, needed=not only_these)
 
     def __str__(self) -> str:
         return self.source()
@@ -153,16 +162,17 @@ class Backward:
         generator = torch.Generator().manual_seed(0)
         for jitter in (JITTER, 0.0):
             given = {}
-            for leaf in self.graph.leaves:
+            for leaf in dict.fromkeys([*self.graph.leaves, *sorted(self.walk.wrt, key=lambda value: value.id)]):
                 if leaf.is_floating and not leaf.dtype.is_complex:
                     exact = leaf.value.to(torch.float64)
                     noise = torch.randn(exact.shape, generator=generator, dtype=torch.float64)
                     moved = exact * (1 + jitter * noise) if leaf in self.walk.needed else exact
                     given[leaf] = moved.requires_grad_(leaf in self.walk.wrt)
             replay = Replay(self.graph, given=given, dtype=torch.float64, differentiable=True)
-            replay.run([value for step in self.graph.steps for value in step.made])
+            replay.run([*self.walk.seeds, *self._final.values()])
+            known = self.graph.ancestors(*self.walk.seeds)
             try:
-                replay.check_escapes(self.graph.escapes)
+                replay.check_escapes(escape for escape in self.graph.escapes if escape.value in known)
             except ReplayError:
                 continue
             break
@@ -228,18 +238,21 @@ def derive(forward: Callable[..., Any], *inputs: Any, style: Style = "plain") ->
     return derive_graph(graph, graph.outputs, style=style)
 
 
-def derive_graph(graph: Graph, outputs: list[Value], *, style: Style = "plain") -> Backward:
-    """Return the verified backward of a graph from ``outputs`` to its parameters."""
+def derive_graph(
+    graph: Graph, outputs: list[Value], *, style: Style = "plain", scope: Callable[[], Scope] | None = None
+) -> Backward:
+    """Return the verified backward of a graph from ``outputs`` to its parameters, in the names of ``scope``."""
     results = [value for value in dict.fromkeys(outputs) if value.is_floating]
     if not results:
         raise NotDifferentiableError("the forward returned no floating tensor: return the loss, or the result")
-    wrt = {value for value in graph.values if value.is_parameter and value.step is None}
+    known = graph.ancestors(*results)
+    wrt = {value for value in known if value.is_parameter}
     if not wrt:
-        wrt = {value for value in graph.leaves if value.is_floating}
+        wrt = {value for value in known if value.is_floating and value.step is None}
     try:
-        backward = Backward(graph, results, wrt, style)
+        backward = Backward(graph, results, wrt, style, scope=scope)
         backward.verify()
     except (NotALoopError, NotVerifiedError):
-        backward = Backward(graph, results, wrt, style, loops=False)
+        backward = Backward(graph, results, wrt, style, loops=False, scope=scope)
         backward.verify()
     return backward

@@ -352,9 +352,14 @@ class Page:
 
     # -- the source
 
-    def source(self, *, reasons: bool = False, only: set[str] | None = None) -> str:
-        """Return the page: blocks in reverse order, each under the line of the forward that it reverses."""
-        blocks = self.blocks if only is None else _needed_for(self.blocks, only)
+    def source(self, *, reasons: bool = False, only: set[str] | None = None, needed: bool = True) -> str:
+        """Return the page: blocks in reverse order, each under the line of the forward that it reverses.
+
+        With ``only`` it holds those gradients, and what they are ``needed`` from.
+        """
+        blocks = self.blocks
+        if only is not None:
+            blocks = _blocks_for(blocks, only, needed)
         rows = list(self._opening())
         before: list[Statement | None] = [None]
         for block in blocks:
@@ -390,13 +395,13 @@ def _rows(line: Line, before: list[Statement | None], reasons: bool) -> Iterator
     yield from line.code
 
 
-def _needed_for(blocks: list[Line | LoopLines], only: set[str]) -> list[Line | LoopLines]:
-    """Return the blocks that the gradients ``only`` depend on, themselves included."""
+def _blocks_for(blocks: list[Line | LoopLines], only: set[str], needed: bool) -> list[Line | LoopLines]:
+    """Return the blocks of the gradients ``only``, and those that they depend on."""
     wanted, kept = set(only), list[Line | LoopLines]()
     for block in reversed(blocks):
         if any(line.target in wanted for line in block.lines):
             kept.append(block)
-            for line in block.lines:
+            for line in block.lines if needed else []:
                 wanted |= {str(part.data) for part in walk(line.gradient) if part.op == "name"}
     return kept[::-1]
 

@@ -13,18 +13,19 @@ _WORDS = frozenset([*keyword.kwlist, *dir(builtins)])
 
 
 class Scope:
-    """The names of the outermost frame of a graph, as they are when it has run.
+    """The names of one frame of a graph, the outermost unless given, as they are at ``until``, or at its end.
 
-    ``text`` is how a value can be written there; ``number`` evaluates what the user wrote.
+    ``text`` is how a value can be written there; ``evaluate`` gives what a text stands for.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, frame: int | None = None, until: int | None = None) -> None:
         self.graph = graph
-        outermost = {serial for serial, info in graph.frames.items() if info.caller is None}
+        root = None if frame is None else graph.frames[frame].scope
+        here = {n for n, info in graph.frames.items() if (info.caller is None if root is None else info.scope == root)}
         last: dict[str, Binding] = {}
         self.names: dict[str, Any] = {}
         for binding in graph.bindings:
-            if binding.frame in outermost:
+            if binding.frame in here and (until is None or binding.time <= until):
                 last[str(binding.access)] = binding
                 if binding.visible:
                     self.names = binding.visible
@@ -32,7 +33,7 @@ class Scope:
         for text, binding in last.items():
             if binding.value is not None:
                 known = self._text.get(binding.value)
-                if known is None or len(text) < len(known):
+                if known is None or (text == binding.value.name and known != text):
                     self._text[binding.value] = text
         self._used: dict[str, Value | None] = {}
         self._ident: dict[Value, str] = {}

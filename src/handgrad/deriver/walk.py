@@ -63,7 +63,7 @@ class Walk:
 
     def reverse(self, step: Step) -> None:
         """Let the rule of ``step`` give its inputs their shares."""
-        if any(value in self.needed for value in step.made):
+        if any(value in self.needed and value not in self.wrt for value in step.made):
             gradients = [self._gradient(value, step) if value in self.needed else None for value in _results(step)]
             if any(gradient is not None for gradient in gradients):
                 self._apply(step, gradients)

@@ -19,10 +19,9 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from handgrad.errors import HandgradError, MemoryLimitError, NoResultError
-from handgrad.report import Report
 from handgrad.runner.options import Options
 from handgrad.runner.program import load
 
@@ -30,6 +29,13 @@ PIPE_CLOSED = 113
 """The exit status when the file's code closed the pipe."""
 
 _DEATH_OF_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+class Said(Protocol):
+    """What a judge returns."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
 
 
 def main(request: str) -> None:
@@ -53,7 +59,7 @@ def main(request: str) -> None:
     os._exit(0)
 
 
-def _run(file: str, options: Options, judge: str, pipe: int, crash: int) -> Report:
+def _run(file: str, options: Options, judge: str, pipe: int, crash: int) -> Said:
     program = load(file)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -76,9 +82,9 @@ def _run(file: str, options: Options, judge: str, pipe: int, crash: int) -> Repo
     return judge_execution(execution, options)
 
 
-def _judge(name: str) -> Callable[[Any, Options], Report]:
+def _judge(name: str) -> Callable[[Any, Options], Said]:
     module, _, function = name.partition(":")
-    judge: Callable[[Any, Options], Report] = getattr(importlib.import_module(module), function)
+    judge: Callable[[Any, Options], Said] = getattr(importlib.import_module(module), function)
     return judge
 
 

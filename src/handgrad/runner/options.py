@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import isfinite
+from typing import Any
 
 from handgrad.errors import InvalidOptionError
 
@@ -26,6 +27,7 @@ class Options:
     words: str | None = None  # where the file's own names list is missing
     gradient: tuple[str, ...] = ()  # "dX=X": of which value a name is the gradient, where names do not tell
     loss: str | None = None  # the loss; found, if not named
+    asked: dict[str, Any] = field(default_factory=dict)  # what the judge is asked, where it is not the checker
 
     def __post_init__(self) -> None:
         if not (isfinite(self.timeout) and self.timeout > 0):

@@ -78,12 +78,18 @@ def check_file(
 
 def run(path: str | Path, options: Options, *, judge: str = JUDGE) -> Report:
     """Run a file as `check_file` does, judged by the function ``judge``, written ``module:function``."""
+    return Report.from_dict(ask(path, options, judge))
+
+
+def ask(path: str | Path, options: Options, judge: str) -> dict[str, Any]:
+    """Run a file as `check_file` does, and return what the function ``judge`` says of it."""
     check_path(Path(path))
     path = Path(path).absolute()
     with _Process(path, options, judge) as process:
         result = process.result()
     if "report" in result:
-        return Report.from_dict(result["report"])
+        said: dict[str, Any] = result["report"]
+        return said
     raise _error_of(result["error"])(result["message"])
 
 
