@@ -82,10 +82,18 @@ def test_every_rule_is_about_a_module_that_exists() -> None:
     assert set(FORBIDDEN) <= set(MODULES)
 
 
-def test_nobody_imports_the_command() -> None:
-    importers = [m for m, path in MODULES.items() if "handgrad.cli" in imports_of(path.read_text())]
+FACES = {"handgrad.cli": ["handgrad.__main__"], "handgrad.jupyter": [], "handgrad.pytest_plugin": []}
 
-    assert importers == ["handgrad.__main__"]
+
+@pytest.mark.parametrize("face", FACES)
+def test_nobody_imports_the_thin_faces(face: str) -> None:
+    importers = [
+        module
+        for module, path in MODULES.items()
+        if not is_within(module, face) and any(is_within(name, face) for name in imports_of(path.read_text()))
+    ]
+
+    assert importers == FACES[face]
 
 
 def test_architecture_md_lists_every_module_and_no_other() -> None:

@@ -71,7 +71,7 @@ def test_shell_completion_is_there(tmp_path: Path) -> None:
 
 
 def test_the_command_and_the_library_have_the_same_defaults() -> None:
-    from handgrad.cli import train
+    from handgrad.cli.training import train
     from handgrad.training import Config
 
     parameters = inspect.signature(train).parameters
