@@ -57,7 +57,7 @@ def initialise(
     >>> g = torch.Generator().manual_seed(2147483647)
     >>> parameters = initialise(27, 8, n_embd=32, n_hidden=128, n_head=4, generator=g)
     >>> sum(p.nelement() for p in parameters)
-    14715
+    14779
     """
     if n_embd % n_head:
         raise InvalidOptionError(
