@@ -21,8 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from handgrad import cli
 from handgrad.checker import compare_pass
+from handgrad.cli.options import ModelName
+from handgrad.cli.training import train as train_command
 from handgrad.data import build_dataset, load_words
 from handgrad.errors import InvalidOptionError, LockStepError, RunMismatchError
 from handgrad.models import MODELS, Model, gru, transformer
@@ -450,20 +451,8 @@ def handgrad(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @each_page
 def test_the_command_trains_resumes_evaluates_and_samples(tmp_path: Path, model: Model) -> None:
-    options = [
-        "--n-embd",
-        "8",
-        "--n-hidden",
-        "8",
-        "--block-size",
-        "3",
-        "--steps",
-        "60",
-        "--lock-step",
-        "20",
-        "--names",
-        "2",
-    ]
+    sizes = {"--n-embd": 8, "--n-hidden": 8, "--block-size": 3, "--steps": 60, "--lock-step": 20, "--names": 2}
+    options = [str(part) for pair in sizes.items() for part in pair]
 
     trained = handgrad("train", "--model", model.name, "--out", "run", *options, "--json", cwd=tmp_path)
     resumed = handgrad("train", "--resume", "run", "--model", model.name, "--json", cwd=tmp_path)
@@ -519,11 +508,13 @@ def test_an_option_that_does_not_fit_the_model_gets_one_sentence(tmp_path: Path,
 
 
 def options_of_train() -> dict[str, Any]:
-    return {name: get_args(p.annotation) for name, p in inspect.signature(cli.train, eval_str=True).parameters.items()}
+    return {
+        name: get_args(p.annotation) for name, p in inspect.signature(train_command, eval_str=True).parameters.items()
+    }
 
 
 def test_the_command_names_the_models_that_there_are() -> None:
-    assert [str(name) for name in cli.ModelName] == list(MODELS)
+    assert [str(name) for name in ModelName] == list(MODELS)
 
 
 @each_page
