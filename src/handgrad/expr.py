@@ -38,8 +38,8 @@ class Expr:
     """An expression: an operation, its arguments, the shape of the result; ``data`` is what else the operation needs.
 
     Leaves are ``name`` (data: its text), ``number`` (data: value and text), ``value`` and ``gradient`` (data: the
-    value of a graph that is meant), and ``raw`` (data: an argument that is no tensor, as text). A ``let`` (data: the name
-    it would like) is an expression that gets a line and a name of its own.
+    value of a graph that is meant), and ``raw`` (data: an argument that is no tensor, as text). A ``let`` (data: the
+    name it would like) is an expression that gets a line and a name of its own.
     """
 
     __slots__ = ("args", "data", "op", "shape")
@@ -415,6 +415,18 @@ def call(function: str, *args: Any, shape: Shape, **kwargs: Any) -> Expr:
     """Return ``function(*args, **kwargs)``, such as ``torch.where``."""
     given = [*map(argument, args), *(keyword(key, item) for key, item in kwargs.items())]
     return Expr("call", given, shape, function)
+
+
+def choose(condition: Expr, a: Operand, b: Operand, like: Expr) -> Expr:
+    """Return ``torch.where(condition, a, b)``, elementwise; of two numbers, one becomes a tensor like ``like``."""
+    one, other = (strip(lift(item)) for item in (a, b))
+    shape = broadcast(condition.shape, lift(a).shape, lift(b).shape)
+    if one.op == other.op == "number":
+        like = strip(like)
+        one = (call("torch.ones_like", like, shape=like.shape) if is_number(one, 1) else
+               call("torch.full_like", like, one, shape=like.shape))  # fmt: skip
+    inner = strip(condition)
+    return call("torch.where", inner, one, other, shape=broadcast(inner.shape, one.shape, other.shape)).to(shape)
 
 
 def listed(items: Sequence[Expr]) -> Expr:

@@ -66,7 +66,7 @@ def derive_execution(execution: Execution, options: Options) -> Derivation:
     lines = [
         {
             "gradient": line.target,
-            "of": line.of.name,
+            "of": line.of.name if line.of is not None else None,
             "code": line.code,
             "shape": list(map(int, line.shape)),
             "why": line.why,
@@ -74,7 +74,7 @@ def derive_execution(execution: Execution, options: Options) -> Derivation:
             "line": line.statement.line if line.statement is not None else None,
         }
         for line in backward.lines
-        if wanted is None or line.target in wanted or f"{line.of.name}" in wanted
+        if wanted is None or line.target in wanted or (line.of is not None and line.of.name in wanted)
     ]
     return Derivation(str(execution.program.path), str(loss.name), source, lines, notes)
 

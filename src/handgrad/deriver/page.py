@@ -193,7 +193,10 @@ class Page:
         """Return the line of a share, after those that it needs and that are not there yet."""
         known = len(self._helpers)
         line = self._line(share)
-        return [*list(self._helpers.values())[known:], line]
+        helping = list(self._helpers.values())[known:]
+        for helper in helping:
+            helper.step = share.step
+        return [*helping, line]
 
     def _help(self, let: Expr) -> Expr:
         target = self.scope.helper(let.key, let.data)
@@ -396,13 +399,15 @@ def _rows(line: Line, before: list[Statement | None], reasons: bool) -> Iterator
 
 
 def _blocks_for(blocks: list[Line | LoopLines], only: set[str], needed: bool) -> list[Line | LoopLines]:
-    """Return the blocks of the gradients ``only``, and those that they depend on."""
+    """Return the blocks of the gradients ``only``, with their helping lines, and those that they depend on."""
     wanted, kept = set(only), list[Line | LoopLines]()
+    helping = {line.target for block in blocks for line in block.lines if line.of is None}
     for block in reversed(blocks):
         if any(line.target in wanted for line in block.lines):
             kept.append(block)
-            for line in block.lines if needed else []:
-                wanted |= {str(part.data) for part in walk(line.gradient) if part.op == "name"}
+            for line in block.lines:
+                read = {str(part.data) for part in walk(line.gradient) if part.op == "name"}
+                wanted |= read if needed else read & helping
     return kept[::-1]
 
 

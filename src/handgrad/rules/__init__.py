@@ -3,10 +3,21 @@
 `rule` adds one; `handgrad.rules.table` says how a rule is written.
 """
 
-from handgrad.rules import arithmetic, constants, indexing, pointwise, products, reductions, shapes
+from handgrad.rules import (
+    activations,
+    arithmetic,
+    constants,
+    indexing,
+    pointwise,
+    products,
+    reductions,
+    shapes,
+    trigonometry,
+)
 from handgrad.rules.table import CONSTANT, RULES, Exprs, Key, Rule, Sample, Term, Terms, bind, find, rule, sample, to
 
 __all__ = [
-    "CONSTANT", "RULES", "Exprs", "Key", "Rule", "Sample", "Term", "Terms", "arithmetic", "bind", "constants", "find",
-    "indexing", "pointwise", "products", "reductions", "rule", "sample", "shapes", "to",
+    "CONSTANT", "RULES", "Exprs", "Key", "Rule", "Sample", "Term", "Terms", "activations", "arithmetic", "bind",
+    "constants", "find", "indexing", "pointwise", "products", "reductions", "rule", "sample", "shapes", "to",
+    "trigonometry",
 ]  # fmt: skip

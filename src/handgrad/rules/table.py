@@ -124,6 +124,8 @@ def plain(op: str) -> str:
             bare = bare[1:]
     elif bare.endswith("_"):
         bare = bare.rstrip("_")
+    if bare.startswith("special_") and _SAME.get(bare[8:], bare[8:]) in RULES:
+        bare = bare[8:]
     return _SAME.get(bare, bare)
 
 
@@ -131,7 +133,8 @@ _AUGMENTED = frozenset(["add", "sub", "mul", "div", "truediv", "pow", "matmul", 
 _SAME = {
     "truediv": "div", "divide": "div", "true_divide": "div", "multiply": "mul", "subtract": "sub", "negative": "neg",
     "absolute": "abs", "rtruediv": "rdiv", "float_power": "pow", "clip": "clamp", "radd": "add", "rmul": "mul",
-    "concat": "cat", "concatenate": "cat", "swapaxes": "transpose", "swapdims": "transpose", "special_expm1": "expm1",
+    "concat": "cat", "concatenate": "cat", "swapaxes": "transpose", "swapdims": "transpose",
+    "log_sigmoid": "logsigmoid", "_threshold": "threshold", "expit": "sigmoid", "gammaln": "lgamma", "psi": "digamma",
     "arctan": "atan", "arcsin": "asin", "arccos": "acos", "arctanh": "atanh", "arcsinh": "asinh", "arccosh": "acosh",
 }  # fmt: skip
 
