@@ -8,7 +8,6 @@ those of the real loss can cancel and hide a mistake.
 
 from __future__ import annotations
 
-import ast
 import inspect
 import itertools
 import math
@@ -16,15 +15,36 @@ import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from textwrap import dedent
-from types import ModuleType, SimpleNamespace
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from formulas import (
+    Chain,
+    Check,
+    Formula,
+    LocalRun,
+    Run,
+    Zero,
+    assert_equal,
+    bare,
+    bracket,
+    entries,
+    equality_signs,
+    formulas_of,
+    forward_lines,
+    leaf,
+    lines_of,
+    math_blocks,
+    noise,
+    parts,
+    verify,
+    vjp,
+)
 from handgrad.models.mlp import atomic, batch_norm, cross_entropy
 from handgrad.models.mlp.parameters import Parameters
 
@@ -35,93 +55,10 @@ Xb = [[1, 1, 4], [0, 3, 1], [6, 6, 6], [2, 0, 4], [5, 3, 1]]  # symbols repeat w
 Yb = [3, 0, 3, 6, 1]
 
 
-# comparing
-
-
-class Zero(NamedTuple):
-    """The number 0 at the end of a chain: what is compared with it must vanish ``beside`` these entries."""
-
-    beside: Tensor
-
-
-def assert_equal(*chain: Tensor | Zero) -> None:
-    """Raise unless all members have the shape of the last and its entries, up to 1e-10 of the largest."""
-    *members, last = chain
-    if isinstance(last, Zero):
-        largest, expected = last.beside.abs().max(), torch.zeros_like(members[0])
-    else:
-        largest, expected = last.abs().max(), last
-    assert members, "nothing is compared"
-    assert math.isfinite(largest), "the expected entries are not finite"
-    assert largest > 0, "all expected entries are zero: say beside what"
-    for member in members:
-        assert (member.shape, member.dtype) == (expected.shape, torch.float64)
-        assert (member - expected).abs().max() <= 1e-10 * largest, f"{member} is not {expected}"
-
-
-def entries(entry: Callable[..., Any], *sizes: int) -> Tensor:
-    """Return the tensor whose entry [i, j, ...] is ``entry(i, j, ...)``."""
-    indices = itertools.product(*map(range, sizes))
-    return torch.tensor([float(entry(*index)) for index in indices], dtype=torch.float64).reshape(sizes)
-
-
-def bracket(condition: bool) -> int:
-    """Return what [condition] is on the page."""
-    return int(condition)
-
-
-def noise(*sizes: int, seed: int) -> Tensor:
-    return torch.randn(sizes, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def leaf(value: Tensor) -> Tensor:
-    return value.clone().requires_grad_()
-
-
-def vjp(output: Tensor, value: Tensor, upstream: Tensor) -> Tensor:
-    return torch.autograd.grad(output, value, upstream, retain_graph=True)[0]
-
-
 # runs: the numbers that a formula is checked with
 
 
-class Run(SimpleNamespace):
-    """Values and gradients by name."""
-
-    def truth(self, name: str) -> Tensor:
-        return getattr(self, name)
-
-
-class LocalRun(Run):
-    """The values of the atomic forward, each with a random gradient; the truth is that of single lines."""
-
-    def truth(self, name: str) -> Tensor:
-        """Return autograd's gradient through the lines that read the value, or one: ``dbndiff|bnraw``."""
-        if name in FORWARD:
-            return getattr(self, name)
-        gradient, _, through = name.partition("|")
-        value = gradient.removeprefix("d")
-        branches = [through] if through else [line for line, code in FORWARD.items() if value in names(code)]
-        read = leaf(getattr(self, value))
-        scope = vars(self) | {value: read, "torch": torch, "n": n}
-        outputs = [eval(FORWARD[branch], scope) for branch in branches]  # noqa: S307  (lines of atomic.forward)
-        (truth,) = torch.autograd.grad(outputs, read, [scope["d" + branch] for branch in branches])
-        return truth
-
-
-def names(code: str) -> set[str]:
-    return {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
-
-
-def forward_lines() -> dict[str, str]:
-    """Return the expression of every value of the atomic forward: ``{"emb": "C[Xb]", ...}``."""
-    statements = ast.walk(ast.parse(dedent(inspect.getsource(atomic.forward))))
-    assigned = [s for s in statements if isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Name)]
-    lines = {s.targets[0].id: ast.unparse(s.value) for s in assigned}
-    return {value: lines[value] for value in atomic.Values._fields}
-
-
-FORWARD = forward_lines()
+FORWARD = forward_lines(atomic.forward, atomic.Values._fields)
 
 
 @cache
@@ -143,7 +80,7 @@ def whole_pass() -> Run:
 @cache
 def single_lines() -> Run:
     """Return the same values with random gradients, except that of the loss, which is 1."""
-    run = LocalRun(**vars(whole_pass()))
+    run = LocalRun(lines=FORWARD, n=n, torch=torch, **vars(whole_pass()))
     for seed, name in enumerate(gradient_names()):
         setattr(run, name, noise(*getattr(run, name).shape, seed=100 + seed))
     return run
@@ -190,45 +127,11 @@ def one_column() -> Run:
 
 # the table: formula, check and run
 
-Chain = tuple[str | Tensor | Zero, ...]
-Check = Callable[[Run], Iterator[Chain]]
-
-
-class Formula(NamedTuple):
-    text: str
-    check: Check
-    run: Callable[[], Run]
-
-
 FORMULAS: list[Formula] = []
-
-
-def formulas_of(run: Callable[[], Run]) -> Callable[[str], Callable[[Check], Check]]:
-    """Return a decorator that enters a check into the table, under the text of its formula."""
-
-    def formula(text: str) -> Callable[[Check], Check]:
-        def enter(check: Check) -> Check:
-            FORMULAS.append(Formula(text.strip(), check, run))
-            return check
-
-        return enter
-
-    return formula
-
-
-by_itself = formulas_of(Run)
-of_single_lines = formulas_of(single_lines)
-of_the_whole_pass = formulas_of(whole_pass)
-of_one_column = formulas_of(one_column)
-
-
-def verify(check: Check, run: Run) -> int:
-    """Raise unless all chains of the check are equal; return how many equality signs that makes."""
-    signs = 0
-    for chain in check(run):
-        assert_equal(*(run.truth(member) if isinstance(member, str) else member for member in chain))
-        signs += len(chain) - 1
-    return signs
+by_itself = formulas_of(FORMULAS, Run)
+of_single_lines = formulas_of(FORMULAS, single_lines)
+of_the_whole_pass = formulas_of(FORMULAS, whole_pass)
+of_one_column = formulas_of(FORMULAS, one_column)
 
 
 # the one rule
@@ -949,11 +852,6 @@ def test_the_formula_is_true_and_none_of_its_equality_signs_is_unchecked(entry: 
     assert checked == equality_signs(entry.text)
 
 
-def equality_signs(text: str) -> int:
-    conditions = r"\[\\,.*?\\,\]|^j = y_i:"
-    return re.sub(conditions, "", text).count("=")
-
-
 def test_the_formulas_of_the_lines_one_after_the_other_are_the_whole_backward_pass() -> None:
     whole = whole_pass()
     v = Run(**{name: tensor for name, tensor in vars(whole).items() if name not in gradient_names()})
@@ -1070,10 +968,6 @@ def test_the_comparison_rejects(chain: tuple[Tensor | Zero, ...]) -> None:
 # the tests: the page
 
 
-def math_blocks(page: str) -> list[str]:
-    return re.findall(r"^```math\n(.*?)\n```$", page, re.DOTALL | re.MULTILINE)
-
-
 def test_the_formulas_of_the_page_are_those_of_the_table_in_its_order() -> None:
     assert math_blocks(PAGE) == [entry.text for entry in FORMULAS]
 
@@ -1103,34 +997,6 @@ def test_formulas_stand_in_the_two_forms_that_the_forges_render() -> None:
     assert r"\[" not in outside
 
 
-def parts() -> dict[str, list[str]]:
-    """Return the lines of code quoted under each heading of the second level."""
-    chapters = dict(chapter.split("\n", 1) for chapter in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:])
-    fences = r"^```python\n(.*?)^```$"
-    return {
-        title: [bare(line) for code in re.findall(fences, text, re.DOTALL | re.MULTILINE) for line in code.splitlines()]
-        for title, text in chapters.items()
-    }
-
-
-def bare(line: str) -> str:
-    """Return a line without indentation, and without its comment but for the shape that this begins with."""
-    code, _, comment = line.strip().partition("  # ")
-    shape = re.match(r"\([^)]*\)", comment)
-    return f"{code}  # {shape.group()}" if shape else code
-
-
-def lines_of(function: Callable[..., Any]) -> list[str]:
-    """Return the lines of code between the unpacking of the arguments and the return."""
-    source = dedent(inspect.getsource(function))
-    _docstring, *statements, last = ast.parse(source).body[0].body
-    first = next(
-        s for s in statements if not (isinstance(s, ast.Assign) and ast.unparse(s.targets[0]).startswith(("n", "(")))
-    )
-    lines = [bare(line) for line in source.splitlines()[first.lineno - 1 : last.lineno - 1]]
-    return [line for line in lines if line and not line.startswith("#")]
-
-
 CHAPTERS = [
     ("Line by line", atomic),
     ("Cross-entropy in one line", cross_entropy),
@@ -1145,21 +1011,21 @@ each_chapter = pytest.mark.parametrize(
 def test_every_quoted_line_stands_in_the_module_with_its_shape(title: str, module: ModuleType) -> None:
     source = {bare(line) for line in inspect.getsource(module).splitlines()}
 
-    assert [line for line in parts()[title] if line not in source] == []
+    assert [line for line in parts(PAGE)[title] if line not in source] == []
 
 
 @each_chapter
 def test_every_line_of_the_backward_is_quoted_in_its_order(title: str, module: ModuleType) -> None:
     backward = lines_of(module.backward)
 
-    assert [line for line in parts()[title] if line in backward] == backward
+    assert [line for line in parts(PAGE)[title] if line in backward] == backward
 
 
 def test_every_line_of_the_atomic_forward_is_quoted() -> None:
     forward = lines_of(atomic.forward)
 
     assert len(forward) == len(atomic.Values._fields)
-    assert [line for line in forward if line not in parts()["Line by line"]] == []
+    assert [line for line in forward if line not in parts(PAGE)["Line by line"]] == []
 
 
 def test_the_backward_lines_are_those_of_all_26_gradients() -> None:
@@ -1172,4 +1038,4 @@ def test_the_backward_lines_are_those_of_all_26_gradients() -> None:
 def test_code_is_quoted_in_no_other_chapter() -> None:
     titles = [title for title, _ in CHAPTERS]
 
-    assert {title: code for title, code in parts().items() if code and title not in titles} == {}
+    assert {title: code for title, code in parts(PAGE).items() if code and title not in titles} == {}
