@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 
+import pytest
 import torch
 
 from handgrad import source
@@ -191,3 +192,96 @@ def test_a_wrong_lambda_is_named_where_it_is_written() -> None:
 
     assert [line for line, _ in found(report)] == [1]
     assert report["dx"].mistakes[0].fix == "tanh_back = lambda d, out: d * (1 - out * out)"
+
+
+def test_a_part_that_has_a_name_of_its_own_is_named_and_not_the_sum_of_the_parts() -> None:
+    report = judged(
+        "x, w = torch.randn(5, 3), torch.randn(3, 3)\n"
+        "h = torch.tanh(x @ w)\n"
+        "y = h * 2 + h @ w\n"
+        "loss = (y ** 2).sum()\n"
+        "dy = 2 * y\n"
+        "direct = 2 * dy\n"
+        "by_product = dy @ w\n"
+        "dh = direct + by_product\n"
+    )
+
+    assert found(report) == [(7, "transposed")]
+    assert report["dh"].mistakes[0].fix == "by_product = dy @ w.T"
+
+
+RECURRENCE = """\
+Wx, Wh, Wy = torch.randn(4, 3), torch.randn(4, 4) * 0.5, torch.randn(5, 4)
+b, c = torch.randn(4, 1), torch.randn(5, 1)
+inputs, targets = torch.randn(6, 3, 1), [0, 3, 1, 4, 4, 2]
+hs, ys, ps = {-1: torch.zeros(4, 1)}, {}, {}
+loss = 0
+for t in range(6):
+    hs[t] = torch.tanh(Wx @ inputs[t] + Wh @ hs[t - 1] + b)
+    ys[t] = Wy @ hs[t] + c
+    ps[t] = torch.softmax(ys[t], 0)
+    loss = loss - torch.log(ps[t][targets[t], 0])
+dWx, dWh, dWy = torch.zeros_like(Wx), torch.zeros_like(Wh), torch.zeros_like(Wy)
+db, dc = torch.zeros_like(b), torch.zeros_like(c)
+dhnext = torch.zeros_like(hs[0])
+for t in reversed(range(6)):
+    dy = ps[t].clone()
+    dy[targets[t]] -= 1
+    dWy += dy @ hs[t].T
+    dc += dy
+    dh = Wy.T @ dy + dhnext
+    dhraw = (1 - hs[t] * hs[t]) * dh
+    db += dhraw
+    dWx += dhraw @ inputs[t].T
+    dWh += dhraw @ hs[t - 1].T
+    dhnext = Wh.T @ dhraw
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "line"),
+    [
+        ("dy[targets[t]] -= 1", "dy[targets[t]] -= 2", 16),
+        ("dy @ hs[t].T", "dy @ hs[t - 1].T", 17),
+        ("dc += dy", "dc += 2 * dy", 18),
+        ("Wy.T @ dy + dhnext", "Wy.T @ dy", 19),
+        ("Wy.T @ dy + dhnext", "Wy.T @ dy - dhnext", 19),
+        ("(1 - hs[t] * hs[t])", "(1 + hs[t] * hs[t])", 20),
+        ("db += dhraw", "db = dhraw", 21),
+        ("dhraw @ inputs[t].T", "-dhraw @ inputs[t].T", 22),
+        ("dhraw @ hs[t - 1].T", "dhraw @ hs[t].T", 23),
+        ("Wh.T @ dhraw", "Wh @ dhraw", 24),
+    ],
+)
+def test_a_wrong_line_of_a_loop_over_time_is_named(right: str, wrong: str, line: int) -> None:
+    assert RECURRENCE.count(right) == 1
+
+    report = judged(RECURRENCE.replace(right, wrong))
+
+    assert {where for where, _ in found(report)} == {line}
+
+
+def test_a_right_loop_over_time_has_no_finding_and_judges_no_more_than_the_names_of_values() -> None:
+    report = judged(RECURRENCE)
+
+    assert [(g.name, g.verdict) for g in report.gradients] == [
+        (name, "right") for name in ("dWx", "dWh", "dWy", "db", "dc")
+    ]
+
+
+def test_a_gradient_without_a_value_of_its_name_is_named_with_what_it_belongs_to() -> None:
+    report = judged(
+        "x, w, v = torch.randn(5, 3), torch.randn(3, 4), torch.randn(4, 2)\n"
+        "h = torch.tanh(x @ w)\n"
+        "y = h @ v\n"
+        "loss = (y ** 3).sum()\n"
+        "dy = 3 * y ** 2\n"
+        "dv = h.T @ dy\n"
+        "dz = (dy @ v.T) * (1 + h ** 2)\n"
+        "dw = x.T @ dz\n"
+        "dx = dz @ w.T\n"
+    )
+
+    assert found(report) == [(7, "sign")]
+    assert report["dz"].of == "x @ w"
+    assert (report["dw"].verdict, report["dx"].verdict) == ("inherited", "inherited")

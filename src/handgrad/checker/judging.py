@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,23 +10,24 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from handgrad.checker.hidden import Hidden, Series, apart
 from handgrad.checker.lines import Judged, Lines
 from handgrad.checker.truth import FinePoint, Point, autograd_gradients
-from handgrad.claims import Claim, ClaimedPass, find_passes
+from handgrad.claims import Claim, ClaimedPass, assigned, find_passes, names_of_gradient
 from handgrad.diagnosis import Mistake
 from handgrad.diagnosis.calls import cure_of_call
 from handgrad.diagnosis.explanation import explain
 from handgrad.diagnosis.forward import forward_warnings
 from handgrad.diagnosis.hazards import alias_hazards, early_reads, wrong_references
 from handgrad.diagnosis.problem import Problem, WrongBlock
-from handgrad.diagnosis.repair import find_cure
+from handgrad.diagnosis.repair import Patience, find_cure
 from handgrad.diagnosis.shape import kind_mistake, shape_mistake
 from handgrad.errors import NothingToJudgeError
-from handgrad.graph import Escape, Graph, Value
+from handgrad.graph import Binding, Escape, Graph, Value
 from handgrad.passes import using_threads
 from handgrad.precision import FEW_DIGITS, close, fitted, largest
 from handgrad.report import Finding, ForwardLine, Gradient, HeatMap, Pass, Place, Report, Verdict
-from handgrad.source import Statement
+from handgrad.source import Statement, enclosing
 from handgrad.tracer import name_modules
 
 if TYPE_CHECKING:
@@ -70,10 +72,12 @@ def _judge(
     expected: Iterable[Value] | None,
 ) -> Report:
     judged: list[tuple[ClaimedPass, list[Gradient]]] = []
+    patience = Patience()
     for number, claimed in enumerate(passes):
         forward = graph.ancestors(claimed.loss)
         earlier = [p for p in passes[:number] if any(c.of in forward for c in p.claims)]
-        judged.append((claimed, _PassJudge(graph, claimed, earlier, passes[:number], explain=explained).gradients()))
+        judge = _PassJudge(graph, claimed, earlier, passes[:number], explain=explained, patience=patience)
+        judged.append((claimed, judge.gradients()))
     _add_missing(graph, judged, expected)
     last = passes[-1].loss
     return Report(
@@ -96,7 +100,9 @@ class _PassJudge:
         earlier: list[ClaimedPass],
         *,
         explain: bool,
+        patience: Patience,
     ) -> None:
+        self.patience = patience
         self.graph, self.claimed, self.loss, self.explain = graph, claimed, claimed.loss, explain
         self.claims = [claim for claim in claimed.claims if claim.final is not None]
         ancestors = graph.ancestors(self.loss)
@@ -151,11 +157,55 @@ class _PassJudge:
         for claim in self.claims:
             if claim not in self.series:
                 self.results[claim] = self.lines.judge(claim, self.of[claim])
+        self.hidden: Hidden | None = None
+        self._look_behind()
         self.hazards, self.spoilt = alias_hazards(self.graph, self.claims, self.of)
         self.early = early_reads(self.claims, self.given)
         found = [self._verdict(claim) for claim in self.claims]
         found += [self._failed(claim) if claim.failure else self._unfinished(claim) for claim in unfinished]
+        found += self._stopped_elsewhere()
+        if self.hidden is not None:
+            found += [self._hidden(series, judged) for series, judged in self.hidden.wrong_lines()]
         return found
+
+    def _look_behind(self) -> None:
+        """Where something is wrong: give also the gradients that belong to no named value, and judge it again."""
+        wrong = [claim for claim, judged in self.results.items() if judged is not None and not self._is_right(judged)]
+        loops = [claim for claim, is_right in self.series.items() if not is_right and claim in self.claims]
+        if not wrong and not loops:
+            return
+        hidden = Hidden(self.graph, self.lines, [(claim, self.of[claim]) for claim in (*wrong, *loops)])
+        if hidden.series:
+            self.hidden, self.lines = hidden, hidden.lines
+        for claim in loops:
+            judged = self.lines.judge(apart(claim), self.of[claim]) if len(claim.candidates) == 1 else None
+            if judged is not None and judged.thrown_away and not judged.wrong_blocks:
+                self.results[claim] = judged  # each turn throws away what the one before has computed
+                del self.series[claim]
+        for claim in wrong:
+            in_loop = any(isinstance(event.statement.node, ast.For | ast.While) for event in claim.events)
+            if not hidden.series and not in_loop:
+                continue
+            judged = self.lines.judge(claim, self.of[claim])
+            if judged is not None and in_loop and not self._is_right(judged):
+                judged = self.lines.judge(apart(claim), self.of[claim])
+            self.results[claim] = judged
+
+    def _hidden(self, series: Series, judged: Judged) -> Gradient:
+        """Return the verdict about a gradient that belongs to no named value."""
+        of, final = judged.of, judged.claim.final
+        assert final is not None
+        mistakes = tuple(self._explain(judged))
+        return Gradient(
+            series.name,
+            of.name or (of.step.text if of.step is not None else "?"),
+            "wrong",
+            *mistakes[0].place,
+            "\n".join(dict.fromkeys(event.last.statement.text for event in judged.claim.events)),
+            final.shape,
+            of.shape,
+            mistakes=mistakes,
+        )
 
     def _resolve(self, claim: Claim, read_grads: dict[Value, Value]) -> None:
         """Decide of which value ``claim`` is the gradient, and let its values be given to others."""
@@ -320,7 +370,7 @@ class _PassJudge:
         statement = judged.claim.events[-1].last.statement
         if not self.explain:
             return mistake, statement
-        problem = Problem.of_claim(self.graph, self.lines, judged, self.of, self.claims)
+        problem = Problem.of_claim(self.graph, self.lines, judged, self.of, self.claims, self.patience)
         cure = find_cure(problem, WrongBlock(judged.claim.events, judged.totals, judged.reads))
         return (mistake, statement) if cure is None else (mistake._replace(fix=cure.text), cure.statement)
 
@@ -343,7 +393,7 @@ class _PassJudge:
         return self._gradient(claim, of, "unverified", (), note)
 
     def _explain(self, judged: Judged) -> list[Finding]:
-        problem = Problem.of_claim(self.graph, self.lines, judged, self.of, self.claims)
+        problem = Problem.of_claim(self.graph, self.lines, judged, self.of, self.claims, self.patience)
         if not self.explain:
             statement = problem.statement
             return [self._at(Mistake("unknown", "this line is wrong"), statement)]
@@ -396,7 +446,9 @@ class _PassJudge:
         raised = f"the line raises {type(claim.failure.error).__name__}: {error}"
         statement = event.last.statement
         findings = self._before_failure(claim)
-        problem = Problem.of_claim(self.graph, self.lines, Judged(claim, of, frozenset(), []), self.of, self.claims)
+        problem = Problem.of_claim(
+            self.graph, self.lines, Judged(claim, of, frozenset(), []), self.of, self.claims, self.patience
+        )
         note: str | None = None
         if problem.is_right_as_written(event) or self._finely(problem).is_right_as_written(event):
             note = f"{raised}; it would be right if what it reads were"
@@ -440,13 +492,36 @@ class _PassJudge:
                 return name
         return None
 
+    def _stopped_elsewhere(self) -> list[Gradient]:
+        """Return the line that ended the run, where it computes a gradient that belongs to no named value."""
+        graph = self.graph
+        failure = graph.failures[-1] if graph.failures else None
+        if failure is None or failure.time < self.loss.time or any(b.time > failure.time for b in graph.bindings):
+            return []
+        known = {claim.failure for claim in self.claimed.claims}
+        reads = any(
+            isinstance(value, Value) and value in self.given
+            for name, value in failure.visible.items()
+            if name in failure.statement.names
+        )
+        targets = assigned(failure.statement)
+        if failure in known or not reads or len(targets) != 1:
+            return []
+        name, statement = str(targets[0]), failure.statement
+        binding = Binding(failure.time, failure.scope, name, targets[0], None, statement, failure.frame)
+        if not any(names_of_gradient(binding)):
+            return []
+        error = str(failure.error).split("\n")[0]
+        mistake = self._at(Mistake("fails", f"the line raises {type(failure.error).__name__}: {error}"), statement)
+        return [Gradient(name, "?", "wrong", *mistake.place, statement.text, mistakes=(mistake,))]
+
     def _before_failure(self, claim: Claim) -> list[Finding]:
         """Return what is wrong with the lines of ``claim`` before the one that raised."""
         earlier = Claim(claim.name, claim.candidates, claim.events[:-1])
         if not earlier.events or earlier.final is None:
             return []
         for value in earlier.values:
-            self.given.setdefault(value, claim.of)
+            self.lines.given.setdefault(value, claim.of)
         judged = self.lines.judge(earlier, claim.of)
         if judged is None:
             return []
@@ -473,10 +548,6 @@ class _PassJudge:
 
 def _steers(escape: Escape) -> bool:
     """Whether a number that was taken out may matter later: not where it is only printed or kept in a list."""
-    import ast
-
-    from handgrad.source import enclosing
-
     if escape.how == "bool":
         return True
     node = escape.site.node

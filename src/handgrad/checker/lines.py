@@ -18,6 +18,10 @@ Given = dict[Value, Value]
 """Which values of the backward are given to whoever reads them, and as the gradient of what."""
 
 
+MOST_TOGETHER = 6
+"""So many wrong blocks are tried in every combination; of more, only all together."""
+
+
 @dataclass(eq=False)
 class Block:
     """One or more events that set a gradient or add one contribution to it."""
@@ -337,7 +341,7 @@ class Lines:
         wrong = [block for block in judged.wrong_blocks if block.deltas is not None]
         if len(wrong) < 2:
             return
-        for size in range(len(wrong), 1, -1):
+        for size in range(len(wrong), 1, -1) if len(wrong) <= MOST_TOGETHER else [len(wrong)]:
             for some in itertools.combinations(wrong, size):
                 try:
                     deltas = [sum(ds[1:], ds[0]) for ds in zip(*(b.deltas or [] for b in some), strict=True)]

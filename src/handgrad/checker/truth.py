@@ -241,6 +241,15 @@ class ConsistentPoint(Point):
         return self._noise[value]
 
 
+class WidePoint(Point):
+    """The same point, where some more values are cuts."""
+
+    def __init__(self, point: Point, more: Iterable[Value]) -> None:
+        self.__dict__.update(point.__dict__)
+        self.claimed = sorted({*point.claimed, *more} - {point.loss}, key=lambda v: v.id)
+        self._branches, self._true = None, None
+
+
 class FinePoint(Point):
     """The same point, where every named value is a cut: contributions by the very next use, claimed or not."""
 

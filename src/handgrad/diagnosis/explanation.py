@@ -9,6 +9,7 @@ from torch import Tensor
 from handgrad.claims import Event
 from handgrad.diagnosis import Mistake
 from handgrad.diagnosis.calls import cure_of_call, cure_of_function, has_other_arguments
+from handgrad.diagnosis.parts import wrong_part
 from handgrad.diagnosis.problem import Problem, WrongBlock
 from handgrad.diagnosis.repair import Cure, find_cure, repeated
 from handgrad.diagnosis.value import hypotheses
@@ -34,8 +35,10 @@ SURE = frozenset(
 def explain(problem: Problem) -> list[tuple[Mistake, Statement]]:
     """Return the mistakes of a wrong gradient, each with its statement; at least one."""
     judged = problem.judged
-    wrong = [WrongBlock(block.events, block.deltas, block.reads) for block in judged.wrong_blocks]
-    found = [_explain_block(problem, block) for block in wrong]
+    first: dict[Statement, WrongBlock] = {}  # of each line; a loop runs it many times
+    for block in judged.wrong_blocks:
+        first.setdefault(block.events[-1].last.statement, WrongBlock(block.events, block.deltas, block.reads))
+    found = [_explain_block(problem, block) for block in first.values()]
     if not found:
         found += _coverage(problem)
     if not found:
@@ -49,6 +52,8 @@ def _explain_block(problem: Problem, block: WrongBlock) -> tuple[Mistake, Statem
         return _fails(problem, block)
     if again := repeated(problem, block):
         return Mistake("counted-twice", f"the line runs `{again.text}` twice", again.text), again
+    if part := wrong_part(problem, block):
+        return _explain_block(part.problem, part.block)
     other = cure_of_call(problem, block) if has_other_arguments(problem, block) else None
     if other is not None:
         return _from_cure(other, None), other.statement

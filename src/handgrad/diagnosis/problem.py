@@ -24,6 +24,13 @@ Truth = tuple[frozenset[Value], list[Tensor]]
 """The uses of a value that a contribution accounts for, and what it is at each point."""
 
 
+class Patience(Protocol):
+    """How long the search for cures may still take, and where it has found nothing."""
+
+    seconds: float
+    hopeless: set[tuple[str, tuple[Statement, ...]]]
+
+
 class LocalCheck(Protocol):
     """What the diagnosis asks the checker."""
 
@@ -39,6 +46,11 @@ class LocalCheck(Protocol):
 
     def evaluate_many(self, values: Iterable[Value], of: Value, own: set[Value], point: int) -> dict[Value, Tensor]:
         """Return what values are at a point."""
+
+    def evaluate(
+        self, value: Value, of: Value, own: set[Value], before: dict[Value, list[Tensor]]
+    ) -> list[Tensor] | None:
+        """Return a value at each point, with what is in ``before`` given; None if it cannot be computed."""
 
     def own_values(self, claim: Claim, of: Value) -> set[Value]:
         """Return the values that are the own ones of a claim."""
@@ -67,6 +79,7 @@ class Problem:
     judged: Any
     names: dict[Value, str]  # of forward values, as the user calls them
     gradient_names: dict[Value, str]  # of a forward value: how the user calls its gradient
+    patience: Patience
     _environments: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
     _lent: dict[tuple[int, int], Lent] = field(default_factory=dict)
     _reads: dict[int, dict[str, frozenset[Value]]] = field(default_factory=dict)
@@ -74,21 +87,31 @@ class Problem:
 
     @classmethod
     def of_claim(
-        cls, graph: Graph, check: LocalCheck, judged: Any, of: dict[Claim, Value], claims: Iterable[Claim]
+        cls,
+        graph: Graph,
+        check: LocalCheck,
+        judged: Any,
+        of: dict[Claim, Value],
+        claims: Iterable[Claim],
+        patience: Patience,
     ) -> Problem:
         """Return the problem of ``judged``."""
         names = {v: v.name for v in graph.values if v.name}
-        return cls(graph, check, judged.claim, judged.of, judged, names, {of[c]: c.name for c in claims if c in of})
+        gradients = {of[c]: c.name for c in claims if c in of}
+        return cls(graph, check, judged.claim, judged.of, judged, names, gradients, patience)
 
-    def about(self, claim: Claim) -> Problem:
-        """Return the same problem, as the one of a claim that is made elsewhere."""
-        return replace(self, claim=claim, _environments={}, _lent={}, _reads={})
+    def about(self, claim: Claim, truths: dict[frozenset[Value], list[Truth]] | None = None) -> Problem:
+        """Return the same problem, as the one of a claim that is made elsewhere; ``truths`` are what it may be."""
+        known = self._truths if truths is None else truths
+        return replace(self, claim=claim, _environments={}, _lent={}, _reads={}, _truths=known)
 
     # -- words
 
     def name(self, value: Value) -> str:
         """Return what the user calls a forward value."""
-        return self.names.get(value, "an unnamed value")
+        if value in self.names or value.step is None:
+            return self.names.get(value, "an unnamed value")
+        return " ".join(value.step.text.split())
 
     def listing(self, values: Iterable[Value]) -> str:
         """Return the names of values, in the order of the forward."""

@@ -19,6 +19,14 @@ SECONDS = 3.0
 """How long the search for one line may take; what is found earlier does not depend on it."""
 
 
+class Patience:
+    """How long the searches for cures of one report may take together, and which of them have found nothing."""
+
+    def __init__(self, seconds: float = 6.0) -> None:
+        self.seconds = seconds
+        self.hopeless: set[tuple[str, tuple[Statement, ...]]] = set()
+
+
 class Cure(NamedTuple):
     """A verified correction."""
 
@@ -40,14 +48,28 @@ def find_cure(problem: Problem, block: WrongBlock, last: ast.stmt | None = None)
     nodes = [problem.prepared(event) for event in events]
     if last is not None:
         nodes[-1] = problem.prepared(events[-1], last)
+    searched = problem.claim.name, tuple(event.last.statement for event in events)
+    if last is None and searched in problem.patience.hopeless:
+        return None
+    start = time.monotonic()
+    try:
+        cure = _searched(problem, events, nodes, start + min(SECONDS, problem.patience.seconds))
+    finally:
+        problem.patience.seconds -= time.monotonic() - start
+    if cure is None and last is None:
+        problem.patience.hopeless.add(searched)
+    return cure
+
+
+def _searched(problem: Problem, events: list[Event], nodes: list[ast.stmt], end: float) -> Cure | None:
+    if _is_right(problem, events, nodes):
+        return None  # once; what is wrong is that it runs more than once, or in other circumstances
     candidates: list[tuple[int, Edit]] = []
     for i, (event, node) in enumerate(zip(events, nodes, strict=True)):
         candidates += [(i, edit) for edit in edits(node, _names(problem, event))]
     candidates.sort(key=lambda c: c[1].cost)
-    if _is_right(problem, events, nodes):
-        return None  # once; what is wrong is that it runs more than once, or in other circumstances
     seen = {tuple(map(ast.dump, nodes))}
-    start, spent = time.monotonic(), 0
+    spent = 0
     for i, edit in candidates:
         changed = [*nodes[:i], edit.node, *nodes[i + 1 :]]
         key = tuple(map(ast.dump, changed))
@@ -55,7 +77,7 @@ def find_cure(problem: Problem, block: WrongBlock, last: ast.stmt | None = None)
             continue
         seen.add(key)
         spent += 1
-        if spent > TRIES or time.monotonic() - start > SECONDS:
+        if spent > TRIES or time.monotonic() > end:
             break
         first = problem.run(events, changed, 0)
         if first is None:
