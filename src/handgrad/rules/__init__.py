@@ -6,18 +6,21 @@
 from handgrad.rules import (
     activations,
     arithmetic,
+    class_losses,
     constants,
     indexing,
+    losses,
     pointwise,
     products,
     reductions,
     shapes,
+    softmaxes,
     trigonometry,
 )
 from handgrad.rules.table import CONSTANT, RULES, Exprs, Key, Rule, Sample, Term, Terms, bind, find, rule, sample, to
 
 __all__ = [
     "CONSTANT", "RULES", "Exprs", "Key", "Rule", "Sample", "Term", "Terms", "activations", "arithmetic", "bind",
-    "constants", "find", "indexing", "pointwise", "products", "reductions", "rule", "sample", "shapes", "to",
-    "trigonometry",
+    "class_losses", "constants", "find", "indexing", "losses", "pointwise", "products", "reductions", "rule",
+    "sample", "shapes", "softmaxes", "to", "trigonometry",
 ]  # fmt: skip
