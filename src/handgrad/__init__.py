@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from handgrad.assertions import assert_backward, assert_function
     from handgrad.checker import Comparison, check, cmp, compare, compare_pass
     from handgrad.deriver import Backward, derive
+    from handgrad.deriver.functions import as_function
     from handgrad.deriver.proving import check_rule
     from handgrad.errors import HandgradError
     from handgrad.function_check import check_function
@@ -28,6 +29,7 @@ __all__ = [
     "Graph",
     "HandgradError",
     "__version__",
+    "as_function",
     "assert_backward",
     "assert_function",
     "check",
@@ -51,6 +53,7 @@ _MODULE_OF = {
     "Comparison": "handgrad.checker",
     "Backward": "handgrad.deriver",
     "derive": "handgrad.deriver",
+    "as_function": "handgrad.deriver.functions",
     "check_rule": "handgrad.deriver.proving",
     "HandgradError": "handgrad.errors",
     "check_function": "handgrad.function_check",

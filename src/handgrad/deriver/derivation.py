@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -38,17 +38,18 @@ class Backward:
         wrt: set[Value],
         style: Style = "plain",
         *,
+        upstream: bool = False,
         loops: bool = True,
         scope: Callable[[], Scope] | None = None,
     ) -> None:
-        self.graph, self.outputs, self.style = graph, outputs, style
+        self.graph, self.outputs, self.style, self.upstream = graph, outputs, style, upstream
         self.scope = Scope(graph) if scope is None else scope()
         self.forward = Forward(graph, self.scope)
         found = find_loops(graph, self.scope) if loops else []
         self.walk = Walk(self.forward, outputs, wrt, style, found)
         for output in outputs:
             if output in self.walk.needed:
-                self.walk.seeds[output] = seed(output, self.forward)
+                self.walk.seeds[output] = seed(output, self.forward, upstream=upstream)
         self.shares = self.walk.run()
         self.page = Page(self.forward, self.shares)
 
@@ -106,6 +107,19 @@ class Backward:
 
     def _repr_markdown_(self) -> str:
         return f"```python\n{self.source()}```"
+
+    def as_function(self, form: Literal["function", "custom-op"] = "function") -> str:
+        """Return the source of a `torch.autograd.Function`, or of an operator of `torch.library`.
+
+        Raises:
+            DeriveError: the forward cannot be written as one, or the derivation is not with ``upstream=True``.
+            NotVerifiedError: the source does not pass its own test.
+        """
+        from handgrad.deriver.function_page import FunctionPage
+
+        page = FunctionPage(self)
+        page.prove(form)
+        return page.source(form)
 
     # -- running it
 
@@ -177,7 +191,7 @@ class Backward:
                 continue
             break
         seeds = {
-            output: torch.ones((), dtype=torch.float64) if not output.shape
+            output: torch.ones((), dtype=torch.float64) if not (output.shape or self.upstream)
             else torch.randn(output.shape, generator=generator, dtype=torch.float64)
             for output in self.walk.seeds
         }  # fmt: skip
@@ -207,13 +221,13 @@ def _real(item: Any, replay: Replay) -> Any:
     return item
 
 
-def derive(forward: Callable[..., Any], *inputs: Any, style: Style = "plain") -> Backward:
+def derive(forward: Callable[..., Any], *inputs: Any, style: Style = "plain", upstream: bool = False) -> Backward:
     """Run ``forward(*inputs)`` and return its backward, written in its own names.
 
     The gradients are those of every value and parameter on a path to the result: a scalar loss, or tensors, whose
     gradients ``dX`` are then taken as given. If nothing requires a gradient, every floating input does. ``style`` is
-    ``"plain"``, as one writes by hand, or ``"exact"``, rounded as autograd rounds. What is returned has been executed
-    and agrees with autograd in float64.
+    ``"plain"``, as one writes by hand, or ``"exact"``, rounded as autograd rounds. With ``upstream`` the gradient of a
+    loss is given, too, and not 1. What is returned has been executed and agrees with autograd in float64.
 
     Raises:
         TraceError: nothing could be traced.
@@ -235,11 +249,16 @@ def derive(forward: Callable[..., Any], *inputs: Any, style: Style = "plain") ->
     <BLANKLINE>
     """
     graph = trace(forward, *inputs, scopes=True)
-    return derive_graph(graph, graph.outputs, style=style)
+    return derive_graph(graph, graph.outputs, style=style, upstream=upstream)
 
 
 def derive_graph(
-    graph: Graph, outputs: list[Value], *, style: Style = "plain", scope: Callable[[], Scope] | None = None
+    graph: Graph,
+    outputs: list[Value],
+    *,
+    style: Style = "plain",
+    upstream: bool = False,
+    scope: Callable[[], Scope] | None = None,
 ) -> Backward:
     """Return the verified backward of a graph from ``outputs`` to its parameters, in the names of ``scope``."""
     results = [value for value in dict.fromkeys(outputs) if value.is_floating]
@@ -250,9 +269,9 @@ def derive_graph(
     if not wrt:
         wrt = {value for value in known if value.is_floating and value.step is None}
     try:
-        backward = Backward(graph, results, wrt, style, scope=scope)
+        backward = Backward(graph, results, wrt, style, upstream=upstream, scope=scope)
         backward.verify()
     except (NotALoopError, NotVerifiedError):
-        backward = Backward(graph, results, wrt, style, loops=False, scope=scope)
+        backward = Backward(graph, results, wrt, style, upstream=upstream, loops=False, scope=scope)
         backward.verify()
     return backward

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from handgrad.deriver.derivation import Backward, derive_graph
+from handgrad.deriver.function_page import FunctionPage
+from handgrad.deriver.result import Derivation
 from handgrad.deriver.scope import Scope
 from handgrad.errors import DeriveError, NotDifferentiableError, NothingToJudgeError
 from handgrad.graph import Binding, Graph, Value
@@ -15,33 +16,11 @@ if TYPE_CHECKING:
     from handgrad.runner.execution import Execution
     from handgrad.runner.options import Options
 
-SCHEMA = "handgrad.derivation/1"
-
-
-@dataclass(frozen=True)
-class Derivation:
-    """What `handgrad derive` prints: source, and the lines in it."""
-
-    file: str
-    loss: str
-    source: str
-    lines: list[dict[str, Any]]
-    notes: list[str] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
-        return {"schema": SCHEMA, **vars(self)}
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Derivation:
-        """Return what `to_dict` made."""
-        return cls(**{key: item for key, item in fields.items() if key != "schema"})
-
 
 def derive_execution(execution: Execution, options: Options) -> Derivation:
     """Derive the backward of the last loss of a program that has run; called in the child process.
 
-    ``options.asked`` holds ``style``, ``reasons``, ``to`` and ``complete``, as `handgrad derive` takes them.
+    ``options.asked`` holds ``style``, ``reasons``, ``to``, ``complete`` and ``form``, as `handgrad derive` takes them.
 
     Raises:
         NothingToJudgeError: there is no loss.
@@ -57,8 +36,10 @@ def derive_execution(execution: Execution, options: Options) -> Derivation:
         raise
     loss = binding.value
     assert loss is not None
-    backward = derive_at(graph, binding, style=asked.get("style", "plain"))
-    notes = list(execution.notes)
+    form, notes = asked.get("form"), list(execution.notes)
+    backward = derive_at(graph, binding, style=asked.get("style", "plain"), upstream=form in ("function", "custom-op"))
+    if form is not None:
+        return _in_form(execution, backward, form, loss.name or "loss", notes)
     wanted = asked.get("to") or None
     if asked.get("complete"):
         wanted = _unwritten(backward, graph, execution, options, notes)
@@ -76,7 +57,18 @@ def derive_execution(execution: Execution, options: Options) -> Derivation:
         for line in backward.lines
         if wanted is None or line.target in wanted or (line.of is not None and line.of.name in wanted)
     ]
-    return Derivation(str(execution.program.path), str(loss.name), source, lines, notes)
+    return Derivation(
+        str(execution.program.path),
+        str(loss.name),
+        source,
+        lines,
+        notes,
+        place=[binding.statement.source.cell, _last_line(binding)],
+    )
+
+
+def _last_line(binding: Binding) -> int:
+    return binding.statement.node.end_lineno or binding.statement.line
 
 
 def last_loss(graph: Graph, backward_calls: list[tuple[int, Value]], name: str | None) -> Binding:
@@ -128,13 +120,25 @@ def _scopes(graph: Graph, frame: int | None) -> set[Any]:
     return found
 
 
-def derive_at(graph: Graph, binding: Binding, *, style: Any = "plain") -> Backward:
+def _in_form(execution: Execution, backward: Backward, form: str, loss: str, notes: list[str]) -> Derivation:
+    """Return the forward and the backward as one function."""
+    file = str(execution.program.path)
+    if form == "numpy":
+        from handgrad.deriver.numpy_page import as_numpy, numpy_test
+
+        return Derivation(file, loss, as_numpy(backward), [], notes, numpy_test(backward))
+    page = FunctionPage(backward)
+    page.prove(form)  # type: ignore[arg-type]
+    return Derivation(file, loss, page.source(form), [], notes, page.test(form))  # type: ignore[arg-type]
+
+
+def derive_at(graph: Graph, binding: Binding, *, style: Any = "plain", upstream: bool = False) -> Backward:
     """Return the backward of the loss that ``binding`` names, as it can be pasted below that statement."""
     loss = binding.value
     assert loss is not None
     frame, until = binding.frame, binding.time
     try:
-        return derive_graph(graph, [loss], style=style, scope=lambda: Scope(graph, frame, until))
+        return derive_graph(graph, [loss], style=style, upstream=upstream, scope=lambda: Scope(graph, frame, until))
     except NotDifferentiableError as error:
         raise NotDifferentiableError(f"{binding.statement.text.splitlines()[0]!r}: {error.message}") from None
 

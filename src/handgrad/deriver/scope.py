@@ -22,6 +22,7 @@ class Scope:
         self.graph = graph
         root = None if frame is None else graph.frames[frame].scope
         here = {n for n, info in graph.frames.items() if (info.caller is None if root is None else info.scope == root)}
+        self.frames = here
         last: dict[str, Binding] = {}
         self.names: dict[str, Any] = {}
         for binding in graph.bindings:

@@ -182,6 +182,9 @@ def needed(graph: Graph, outputs: Iterable[Value], wrt: set[Value]) -> set[Value
     return carries & graph.ancestors(*outputs)
 
 
-def seed(output: Value, forward: Forward) -> Expr:
-    """Return the gradient of a result: 1 for a loss, a given ``dX`` otherwise."""
-    return number(1.0) if not output.shape else forward.gradient(output)
+def seed(output: Value, forward: Forward, *, upstream: bool) -> Expr:
+    """Return the gradient of a result: a given ``dX``, and 1 for a loss unless ``upstream`` is given for it, too."""
+    if not output.shape and not upstream:
+        return number(1.0)
+    forward.scope.name(output, "out")
+    return forward.gradient(output)
