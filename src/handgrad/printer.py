@@ -29,10 +29,12 @@ _NUMBERS = {ast.Add: SUM, ast.Sub: SUM, ast.Mult: PRODUCT, ast.Div: PRODUCT, ast
 
 def text(expr: Expr, like: str | None = None) -> str:
     """Return ``expr`` as Python. ``like`` is the text of a tensor whose dtype numbers take where a tensor is needed."""
-    return _Printer(like).show(expr)
+    return Printer(like).show(expr)
 
 
-class _Printer:
+class Printer:
+    """Prints PyTorch; a subclass prints what it has other methods for otherwise."""
+
     def __init__(self, like: str | None) -> None:
         self.like = like
 

@@ -120,7 +120,7 @@ class Page:
         iteration, _ = loop.home[value]
         own = self.scope.identifier(value)
         if own is None or value.name is None:
-            own = self.scope.name(value, _own_name(value))
+            own = self.scope.name(value, own_name(value))
             if value not in self._again_here:
                 self._again_here[value] = []
                 self._again_here[value] = [f"{own} = {text(self.resolve(self.forward.definition(value)))}"]
@@ -136,12 +136,12 @@ class Page:
         if known is None and any(value in loop.home for loop in self._loops):
             raise NotALoopError("the backward after the loop reads what one iteration made")
         if own is None:
-            own = self.scope.name(value, _own_name(value))
+            own = self.scope.name(value, own_name(value))
         if known is not None:
             self.kept[value] = [f"{own} = {known}"]
         else:
             code = text(self.resolve(self.forward.definition(value)))
-            self.kept[value] = [f"{own} = {code}{_shape_comment(self.forward.sizes.shape(value))}"]
+            self.kept[value] = [f"{own} = {code}{shape_comment(self.forward.sizes.shape(value))}"]
         return own
 
     def _gradient_name(self, value: Value) -> str:
@@ -202,7 +202,7 @@ class Page:
         target = self.scope.helper(let.key, let.data)
         if target not in self._helpers:
             definition = self.resolve(let.args[0])
-            code = f"{target} = {text(definition, self._like(let))}{_shape_comment(let.shape)}"
+            code = f"{target} = {text(definition, self._like(let))}{shape_comment(let.shape)}"
             self._helpers[target] = Line(target, None, [code], definition, "", let.shape, None)
         return name(target, let.shape)
 
@@ -220,7 +220,7 @@ class Page:
             inner = strip(gradient)
             sign, inner = ("-", negate(inner)) if inner.op == "neg" else ("+", inner)
             code = [f"{target} {sign}= {text(inner, self._like(share.gradient, share.value))}"]
-        code[-1] += _shape_comment(shape)
+        code[-1] += shape_comment(shape)
         return Line(target, value, code, gradient, share.why, shape, share.step, share.first, value)
 
     def _assigned(self, share: Share, gradient: Expr) -> str:
@@ -320,7 +320,7 @@ class Page:
         code = f"{target} = " + (f"torch.zeros_like({own})" if own else text(zeros, None))
         if own is None:
             code = f"{target} = torch.zeros_like({self.write(value)})"
-        return Line(target, value, [code + _shape_comment(shape)], zeros, "the loop adds to it", shape, None)
+        return Line(target, value, [code + shape_comment(shape)], zeros, "the loop adds to it", shape, None)
 
     def _opening_of(self, loop: Loop) -> list[str]:
         """Return the loop of the forward again, with what keeps the values that the body reads."""
@@ -428,12 +428,14 @@ def _is_fresh(expr: Expr) -> bool:
     return expr.op in _FRESH or (expr.op == "method" and expr.data not in _VIEWS)
 
 
-def _own_name(value: Value) -> str:
+def own_name(value: Value) -> str:
+    """Return a name for a value that the user gave none."""
     assert value.step is not None
     return f"{plain(value.step.op)}_out"
 
 
-def _shape_comment(shape: tuple[int, ...]) -> str:
+def shape_comment(shape: tuple[int, ...]) -> str:
+    """Return ``  # (n, 27)``."""
     names = [_short(size) for size in shape]
     return f"  # ({', '.join(names)}{',' * (len(names) == 1)})"
 
