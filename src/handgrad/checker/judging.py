@@ -13,7 +13,7 @@ from torch import Tensor
 from handgrad.checker.hidden import Hidden, Series, apart
 from handgrad.checker.lines import Judged, Lines
 from handgrad.checker.truth import FinePoint, Point, autograd_gradients
-from handgrad.claims import Claim, ClaimedPass, assigned, find_passes, names_of_gradient
+from handgrad.claims import Claim, ClaimedPass, Event, assigned, find_passes, names_of_gradient
 from handgrad.diagnosis import Mistake
 from handgrad.diagnosis.calls import cure_of_call
 from handgrad.diagnosis.explanation import explain
@@ -188,8 +188,21 @@ class _PassJudge:
                 continue
             judged = self.lines.judge(claim, self.of[claim])
             if judged is not None and in_loop and not self._is_right(judged):
-                judged = self.lines.judge(apart(claim), self.of[claim])
+                judged = self._each_turn(judged)
             self.results[claim] = judged
+
+    def _each_turn(self, judged: Judged) -> Judged | None:
+        """Judge the lines of loops each time round: the first times and the last, and all only if these are right."""
+        claim = apart(judged.claim)
+        turns: dict[Statement, list[Event]] = {}
+        for event in claim.events:
+            turns.setdefault(event.statement, []).append(event)
+        some = [event for events in turns.values() for event in dict.fromkeys([*events[:2], events[-1]])]
+        if len(some) < len(claim.events):
+            wrong = self.lines.wrong_additions(claim, judged.of, some)
+            if wrong:
+                return replace(judged, claim=claim, blocks=wrong, missing=frozenset(), twice=frozenset())
+        return self.lines.judge(claim, judged.of)
 
     def _hidden(self, series: Series, judged: Judged) -> Gradient:
         """Return the verdict about a gradient that belongs to no named value."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +14,8 @@ from handgrad.claims import Claim, Event
 from handgrad.graph import Graph, Value
 from handgrad.precision import FEW_DIGITS, close, fitted, largest, vanishes
 
+Contribution = tuple[frozenset[Value], list[Tensor]]
+"""The uses of a value that something accounts for, and what that is at each point."""
 Given = dict[Value, Value]
 """Which values of the backward are given to whoever reads them, and as the gradient of what."""
 
@@ -62,6 +64,7 @@ class Lines:
     def __init__(self, graph: Graph, points: list[Point], given: Given) -> None:
         self.graph, self.points, self.given = graph, points, given
         self.finals: set[Value] = set()  # what claims ended as
+        self._reaching: dict[frozenset[Value], set[Value]] = {}
         self._determined: dict[tuple[Value, Value, int], frozenset[Value]] = {}
 
     def settle(self, claimed: list[Value]) -> None:
@@ -168,6 +171,21 @@ class Lines:
         self._match_finely(judged)
         self._cover(judged)
         return judged
+
+    def wrong_additions(self, claim: Claim, of: Value, events: Iterable[Event]) -> list[Block]:
+        """Return those of ``events`` that add something which is no contribution to the gradient of ``of``."""
+        own = self.own_values(claim, of)
+        found = []
+        for event in events:
+            if event.before is None or event.after is None:
+                continue
+            reads, _ = self._reads(event.after, own, of, [event.before])
+            zeros = [torch.zeros(event.before.shape, dtype=torch.float64) for _ in self.points]
+            block = Block([event], self.evaluate(event.after, of, own, {event.before: zeros}), reads)
+            self.match(block, of)
+            if block.status == "wrong":
+                found.append(block)
+        return found
 
     def _is_right_where_it_counts(self, judged: Judged, own: set[Value]) -> bool:
         """Whether the claim is right for every gradient that can occur, if not for noise."""
@@ -281,54 +299,46 @@ class Lines:
 
     # -- which uses a block accounts for
 
-    def candidates(self, of: Value, reads: frozenset[Value]) -> list[tuple[frozenset[Value], list[Tensor]]]:
+    def candidates(self, of: Value, reads: frozenset[Value]) -> list[Contribution]:
         """Return what a correct block that reads ``reads`` may be, and which uses each accounts for."""
+        return list(self._candidates(of, reads))
+
+    def _candidates(self, of: Value, reads: frozenset[Value]) -> Iterator[Contribution]:
         tables = [point.branches(of) for point in self.points]
         loss = self.points[0].loss
         users = [user for user in tables[0] if user in reads or user is loss]
-        found: list[tuple[frozenset[Value], list[Tensor]]] = []
         sizes = range(len(users), 0, -1) if len(users) <= 4 else (len(users), 1)
         for size in sizes:
-            found += [
-                (frozenset(some), [sum((t[u] for u in some), torch.zeros(())) for t in tables])
-                for some in itertools.combinations(users, size)
-            ]
+            for some in itertools.combinations(users, size):
+                yield frozenset(some), [sum((t[u] for u in some), torch.zeros(())) for t in tables]
         everything = [point.through(of, reads) for point in self.points]
         if any(largest(t) for t in everything):
-            found.append((frozenset(tables[0]), everything))
+            yield frozenset(tables[0]), everything
         if reads:
             part = [point.through(of, reads, loss=False) for point in self.points]
             if any(largest(t) for t in part):
-                covered = frozenset(u for u in tables[0] if u in reads or not self._avoids(u, reads))
-                found.append((covered, part))
-        return found
+                free = self._free(reads)
+                yield frozenset(u for u in tables[0] if u in reads or u not in free), part
 
-    def _avoids(self, start: Value, reads: frozenset[Value]) -> bool:
-        """Whether the loss can be reached from ``start`` without meeting ``reads``."""
-        loss = self.points[0].loss
-        forward = self._forward
-        users: dict[Value, list[Value]] = {}
-        for value in forward:
-            if value.step is not None:
-                for given in value.step.inputs:
-                    users.setdefault(given, []).append(value)
-        seen: set[Value] = set()
-        stack = [start]
-        while stack:
-            current = stack.pop()
-            if current is loss:
-                return True
-            for user in users.get(current, ()):
-                if user not in seen and user not in reads:
-                    seen.add(user)
-                    stack.append(user)
-        return False
+    def _free(self, reads: frozenset[Value]) -> set[Value]:
+        """Return the values from which the loss can be reached without meeting ``reads``."""
+        if reads not in self._reaching:
+            forward, found = self._forward, set[Value]()
+            stack = [self.points[0].loss]
+            while stack:
+                value = stack.pop()
+                if value not in found:
+                    found.add(value)
+                    if value.step is not None and value in forward:
+                        stack.extend(given for given in value.step.inputs if given not in reads)
+            self._reaching[reads] = found
+        return self._reaching[reads]
 
     def match(self, block: Block, of: Value) -> None:
         """Find out which uses of the value ``block`` accounts for."""
         if block.deltas is None:
             return
-        for covers, truths in self.candidates(of, block.reads):
+        for covers, truths in self._candidates(of, block.reads):
             if self._same(block.deltas, truths):
                 block.covers = covers
                 block.status = "right" if block.deltas[0].shape == truths[0].shape else "shape"
