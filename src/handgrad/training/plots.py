@@ -43,12 +43,14 @@ def plot_run(run: Run) -> list[Path]:
     require_matplotlib()
     dataset, parameters = run.dataset, run.load_checkpoint().parameters
     X, Y = (torch.from_numpy(data[:ROWS]) for data in dataset.train)
-    values = run.model.forward(parameters, X, Y)
-    gradients = run.model.backward(parameters, values, X, Y)
+    model = run.model
+    values = model.forward(parameters, X, Y)
+    gradients = _over_time(model.backward(parameters, values, X, Y))
+    shown = [f"d{name}" for name in (*model.activations, *parameters._fields)]
     pictures = {
         "loss": _loss_curve(run),
-        "activations": _histograms("Activations", {name: _over_time(values)[name] for name in run.model.activations}),
-        "gradients": _histograms("Gradients, by hand", _over_time(gradients)),
+        "activations": _histograms("Activations", {name: _over_time(values)[name] for name in model.activations}),
+        "gradients": _histograms("Gradients, by hand", {name: gradients[name] for name in shown}),
         "embedding": _embedding_map(parameters.C, dataset.vocabulary.symbols),
     }
     folder = run.path / "plots"
