@@ -81,7 +81,7 @@ class Scope:
         """Return the name of what ``key`` stands for, an expression that has a line of its own: like ``wish``."""
         if key not in self._helpers:
             name, number = wish, 0
-            while name in self.names or name in self._used or (name[0] == "d" and name[1:] in self._used):
+            while name in self.names or name in self._used or (name[0] == "d" and self._used.get(name[1:])):
                 number += 1
                 name = f"{wish}_{number}"
             self._helpers[key], self._used[name] = name, None

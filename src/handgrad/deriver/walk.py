@@ -42,6 +42,7 @@ class Walk:
         if not any(output in self.needed for output in self.outputs):
             names = ", ".join(str(output.name or "the result") for output in self.outputs)
             raise NotDifferentiableError(f"no value that wants a gradient reaches {names}")
+        self.unknown_at_zero: set[Value] = set()  # their gradients are right only where they are not 0
         self._pending: dict[Value, list[Share]] = {}
         self._inlined: dict[Value, Expr] = {}
         self._given: set[Value] = set()  # those whose gradient has a line already
@@ -91,6 +92,8 @@ class Walk:
             if term.target.op != "value" or term.target.data not in self.needed:
                 continue
             value: Value = term.target.data
+            if term.unknown_at_zero:
+                self._allow_unknown(value, step)
             chosen = term.exact if self.style == "exact" and term.exact is not None else term.gradient
             fitted, reason = (
                 (chosen, "") if chosen.op == "scatter" else unbroadcast(chosen, self.forward.sizes.shape(value))
@@ -99,6 +102,12 @@ class Walk:
             if reason:
                 why = f"{why}; `{_called(value)}` {tuple(value.shape)}: {reason}"
             self.give(value, fitted, why, step)
+
+    def _allow_unknown(self, value: Value, step: Step) -> None:
+        if value.step is None and bool((value.value == 0).any()):
+            raise DeriveError(f"{step.site}: `{step.text}`: where `{_called(value)}` is 0 its gradient cannot be told: "
+                              "draw the mask yourself, and multiply by it")  # fmt: skip
+        self.unknown_at_zero.add(value)
 
     def give(self, value: Value, gradient: Expr, why: str, step: Step) -> None:
         """Add a share to the gradient of ``value``."""

@@ -137,6 +137,10 @@ class Replay:
             torch.set_rng_state(step.generator_state)
             recorded = next(step.inputs).dtype
             mask = step.func(torch.ones_like(args[0], dtype=recorded), *args[1:], **kwargs)
+        if args[0].dtype not in NARROW and "alpha" not in step.op:  # the factor, too, is to be of the new precision
+            p = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
+            kept = (mask != 0).to(args[0].dtype)
+            mask = kept / (1 - p) if p < 1 and bool((mask != 1).any()) else kept
         return args[0] * mask.to(args[0].dtype)
 
     def _finish(self, value: Value, tensor: Tensor) -> Tensor:

@@ -6,12 +6,15 @@
 from handgrad.rules import (
     activations,
     arithmetic,
+    attention,
     class_losses,
     constants,
     indexing,
     losses,
+    normalisation,
     pointwise,
     products,
+    random,
     reductions,
     shapes,
     softmaxes,
@@ -20,7 +23,7 @@ from handgrad.rules import (
 from handgrad.rules.table import CONSTANT, RULES, Exprs, Key, Rule, Sample, Term, Terms, bind, find, rule, sample, to
 
 __all__ = [
-    "CONSTANT", "RULES", "Exprs", "Key", "Rule", "Sample", "Term", "Terms", "activations", "arithmetic", "bind",
-    "class_losses", "constants", "find", "indexing", "losses", "pointwise", "products", "reductions", "rule",
-    "sample", "shapes", "softmaxes", "to", "trigonometry",
+    "CONSTANT", "RULES", "Exprs", "Key", "Rule", "Sample", "Term", "Terms", "activations", "arithmetic",
+    "attention", "bind", "class_losses", "constants", "find", "indexing", "losses", "normalisation", "pointwise",
+    "products", "random", "reductions", "rule", "sample", "shapes", "softmaxes", "to", "trigonometry",
 ]  # fmt: skip

@@ -34,14 +34,19 @@ class Term(NamedTuple):
     gradient: Expr
     why: str
     exact: Expr | None = None
+    unknown_at_zero: bool = False
 
 
 Terms = Iterator[Term]
 
 
-def to(target: Expr, gradient: Expr, why: str, *, exact: Expr | None = None) -> Term:
-    """Return the share of ``target``: ``gradient``, because ``why``; ``exact`` is bit for bit as autograd computes."""
-    return Term(target, gradient, why, exact)
+def to(target: Expr, gradient: Expr, why: str, *, exact: Expr | None = None, unknown_at_zero: bool = False) -> Term:
+    """Return the share of ``target``: ``gradient``, because ``why``; ``exact`` is bit for bit as autograd computes.
+
+    ``unknown_at_zero`` says that nothing tells the gradient where ``target`` is 0, which is well if no gradient passes
+    there, as after a relu.
+    """
+    return Term(target, gradient, why, exact, unknown_at_zero)
 
 
 class Sample(NamedTuple):
