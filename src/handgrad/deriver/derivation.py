@@ -187,13 +187,18 @@ class Backward:
                     moved = exact * (1 + jitter * noise) if leaf in self.walk.needed else exact
                     given[leaf] = moved.requires_grad_(leaf in self.walk.wrt)
             replay = Replay(self.graph, given=given, dtype=torch.float64, differentiable=True)
-            replay.run([*self.walk.seeds, *self._final.values()])
             known = self.graph.ancestors(*self.walk.seeds)
             try:
+                replay.run([*self.walk.seeds, *self._final.values()])
                 replay.check_escapes(escape for escape in self.graph.escapes if escape.value in known)
             except ReplayError:
                 continue
-            break
+            except RuntimeError:  # not a point where the forward is defined, such as a probability above 1
+                if not jitter:
+                    raise
+                continue
+            if all(bool(replay[output].isfinite().all()) for output in self.walk.seeds):
+                break
         seeds = {
             output: torch.ones((), dtype=torch.float64) if not (output.shape or self.upstream)
             else torch.randn(output.shape, generator=generator, dtype=torch.float64)

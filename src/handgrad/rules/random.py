@@ -32,5 +32,5 @@ def dropout(g: Expr, y: Expr, x: Expr, p: Expr = HALF, training: bool = True) ->
     elif chance == 1:
         yield to(x, number(0.0) * g, "everything is dropped")
     else:
-        why = "what is not 0 was kept, and divided by 1 - p (where the input is 0 nothing tells, and nothing may need it)"
+        why = "what is not 0 was kept, and divided by 1 - p (where the input is 0 nothing tells, nor may it matter)"
         yield to(x, y.differs(0) * g / (1 - p), why, unknown_at_zero=True)
