@@ -88,6 +88,8 @@ class Gradient:
     mistakes: tuple[Finding, ...] = ()
     note: str | None = None
     difference: HeatMap | None = None
+    expected: str | None = None  # the lines that compute it, as `handgrad derive` writes them
+    reason: str | None = None  # why they are so
 
     @property
     def place(self) -> Place:

@@ -85,7 +85,7 @@ def last_loss(graph: Graph, backward_calls: list[tuple[int, Value]], name: str |
         value = found[-1].value
         if value is None or not value.is_floating:
             raise NothingToJudgeError(f"--loss: {name} is no floating number")
-        return _around_all(graph, [b for b in found if b.value is value])
+        return around_all(graph, [b for b in found if b.value is value])
     scalars = [b for b in named if b.value is not None and b.value.is_floating and not b.value.shape]
     called = {value for _, value in backward_calls}
     for fitting in (
@@ -94,13 +94,13 @@ def last_loss(graph: Graph, backward_calls: list[tuple[int, Value]], name: str |
         [b for b in scalars if b.value is not None and b.value.requires_grad],
     ):
         if fitting:
-            return _around_all(graph, [b for b in named if b.value is fitting[-1].value])
+            return around_all(graph, [b for b in named if b.value is fitting[-1].value])
     raise NothingToJudgeError(
         "no loss was computed: the forward must end in a scalar of floating type; name it with --loss NAME"
     )
 
 
-def _around_all(graph: Graph, bindings: list[Binding]) -> Binding:
+def around_all(graph: Graph, bindings: list[Binding]) -> Binding:
     """Return the innermost of ``bindings`` of one loss whose frame holds all that the loss was computed by."""
     assert bindings[0].value is not None
     frames = {value.step.frame for value in graph.ancestors(bindings[0].value) if value.step and value.requires_grad}

@@ -21,6 +21,7 @@ from handgrad.graph import Graph, Step, Value
 from handgrad.rules.table import CONSTANT, bind, find, plain
 
 Style = Literal["plain", "exact"]
+_PLAIN = "passes the gradient on"  # the end of a reason that goes without saying beside others
 LONGEST = 6  # a gradient that costs more is not written inside another one
 
 
@@ -45,6 +46,7 @@ class Walk:
         self.unknown_at_zero: set[Value] = set()  # their gradients are right only where they are not 0
         self._pending: dict[Value, list[Share]] = {}
         self._inlined: dict[Value, Expr] = {}
+        self._reasons: dict[Value, list[str]] = {}  # of the gradients that are written inside others
         self._given: set[Value] = set()  # those whose gradient has a line already
         self._forced: set[Value] = set()  # those without a name that need a line all the same
 
@@ -98,10 +100,16 @@ class Walk:
             fitted, reason = (
                 (chosen, "") if chosen.op == "scatter" else unbroadcast(chosen, self.forward.sizes.shape(value))
             )
-            why = term.why
+            why = self._chained(step, term.why)
             if reason:
                 why = f"{why}; `{_called(value)}` {tuple(value.shape)}: {reason}"
             self.give(value, fitted, why, step)
+
+    def _chained(self, step: Step, why: str) -> str:
+        """Return ``why`` after the reasons of the gradient that it continues, if that has no line of its own."""
+        before = [reason for value in _results(step) for reason in self._reasons.get(value, ())]
+        told = [reason for reason in (*before, why) if not reason.endswith(_PLAIN)]
+        return "; ".join(dict.fromkeys(told)) or why
 
     def _allow_unknown(self, value: Value, step: Step) -> None:
         if value.step is None and bool((value.value == 0).any()):
@@ -141,6 +149,7 @@ class Walk:
                 whole = add(whole, share.gradient)
             if cost(whole) <= 1 or (readers <= 1 and cost(whole) <= LONGEST):
                 self._inlined[value] = whole
+                self._reasons[value] = [why for share in shares for why in share.why.split("; ")]
                 return whole
         self._name(value, step)
         for position, share in enumerate(shares):

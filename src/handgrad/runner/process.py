@@ -34,7 +34,7 @@ from handgrad.runner.program import check_path
 if TYPE_CHECKING:
     import psutil
 
-JUDGE = "handgrad.checker.judging:judge_execution"
+JUDGE = "handgrad.answers:judge_execution"
 MARK = "HANDGRAD_RUN"
 """The environment variable by which all that a file starts is known, wherever it went."""
 
