@@ -14,7 +14,6 @@ from handgrad.checker.lines import Judged, Lines
 from handgrad.checker.truth import WidePoint
 from handgrad.claims import Claim, Event, names_of_gradient
 from handgrad.graph import Binding, Graph, Value
-from handgrad.precision import FEW_DIGITS, close, fitted
 from handgrad.source import enclosing
 
 MOST_TURNS = 64
@@ -123,7 +122,7 @@ class Hidden:
         """Return how many of the first turns fit, all of them counting most."""
         count = 0
         for turn in series.probes:
-            if not self._fits(series.ends[turn], values[turn], series.values(turn)):
+            if not self.lines.fits(series.ends[turn], values[turn], series.values(turn)):
                 return count
             count += 1
         return count
@@ -136,23 +135,12 @@ class Hidden:
             self._give(Series(series.name, series.turns, values), self.lines.given)
             readers = [(claim, of) for claim, of in self.wrong if claim.final is not None]
             return sum(
-                self._fits(claim.final, of, self.lines.own_values(claim, of))
+                self.lines.fits(claim.final, of, self.lines.own_values(claim, of))
                 for claim, of in readers
                 if claim.final is not None
             )
         finally:
             self.lines.given = before
-
-    def _fits(self, value: Value, of: Value, own: set[Value]) -> bool:
-        totals = self.lines.evaluate(value, of, own, {})
-        if totals is None:
-            return False
-        reads = self.lines.reads_of(value, of, own)
-        for total, point in zip(totals, self.lines.points, strict=True):
-            shaped = fitted(total, of.shape)
-            if shaped is None or not close(shaped, point.through(of, reads), FEW_DIGITS):
-                return False
-        return True
 
     # -- verdicts
 

@@ -6,8 +6,9 @@ import ast
 from typing import Any
 
 from handgrad.claims import Claim, Event, assigned, names_of_gradient
-from handgrad.diagnosis.problem import Problem, WrongBlock, copied
+from handgrad.diagnosis.problem import Problem, WrongBlock
 from handgrad.diagnosis.repair import Cure, find_cure
+from handgrad.diagnosis.rewriting import copied
 from handgrad.graph import Binding
 from handgrad.source import Access, Statement, enclosing
 

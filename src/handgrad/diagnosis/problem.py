@@ -6,7 +6,7 @@ import ast
 import contextlib
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from handgrad.claims import Claim, Event
+from handgrad.diagnosis.rewriting import OWN, Lent, PlainNames, copied, placeholder, real, values_of
 from handgrad.graph import Graph, Value
 from handgrad.precision import FEW_DIGITS, close
-from handgrad.source import Statement, access_of
-
-OWN = "__handgrad_own__"
+from handgrad.source import Statement
 
 Truth = tuple[frozenset[Value], list[Tensor]]
 """The uses of a value that a contribution accounts for, and what it is at each point."""
@@ -145,7 +144,7 @@ class Problem:
             self._truths[reads] = sorted(found, key=lambda t: (bool(t[0] & covered), -len(t[0])))
         return self._truths[reads]
 
-    def is_truth(self, found: list[Tensor | None], reads: frozenset[Value]) -> Truth | None:
+    def is_truth(self, found: Sequence[Tensor | None], reads: frozenset[Value]) -> Truth | None:
         """Return the truth that ``found`` equals at every point it was computed at."""
         for covers, truths in self.truths(reads):
             pairs = list(zip(found, truths, strict=False))
@@ -161,15 +160,15 @@ class Problem:
         if key not in self._environments:
             own = self.check.own_values(self.claim, self.of)
             seen = event.bindings[0].visible
-            values = {v for item in seen.values() for v in _values_of(item)}
-            values |= {b.value for b in self._paths(event).values() if b.value is not None}
+            values = {v for item in seen.values() for v in values_of(item)}
+            values |= {b.value for b in self.paths(event).values() if b.value is not None}
             tensors = self.check.evaluate_many(values, self.of, own, point)
             self._environments[key] = {
-                name: _real(item, tensors) for name, item in seen.items() if not name.startswith("__handgrad")
+                name: real(item, tensors) for name, item in seen.items() if not name.startswith("__handgrad")
             }
-            for text, binding in self._paths(event).items():
+            for text, binding in self.paths(event).items():
                 if binding.value in tensors:
-                    self._environments[key][_placeholder(text)] = tensors[binding.value]
+                    self._environments[key][placeholder(text)] = tensors[binding.value]
         return self._environments[key]
 
     def _borrowed(self, event: Event, point: int) -> dict[str, Any]:
@@ -180,7 +179,7 @@ class Problem:
             lent = self._lent[key] = Lent(self.environment(event, point))
         return dict(lent.names)
 
-    def _paths(self, event: Event) -> dict[str, Any]:
+    def paths(self, event: Event) -> dict[str, Any]:
         """Return what attribute paths and items stood for when ``event`` ran."""
         frames = self.graph.frames
         scope = frames[event.bindings[0].frame].scope  # cells of a notebook have frames of their own, and share names
@@ -201,12 +200,12 @@ class Problem:
             own = self.check.own_values(self.claim, self.of)
             table = {}
             for name, item in event.bindings[0].visible.items():
-                values = list(_values_of(item))
+                values = list(values_of(item))
                 if values and name != self.claim.name:
                     table[name] = frozenset().union(*(self.check.reads_of(v, self.of, own) for v in values))
-            for text, binding in self._paths(event).items():
+            for text, binding in self.paths(event).items():
                 if binding.value is not None:
-                    table[_placeholder(text)] = self.check.reads_of(binding.value, self.of, own)
+                    table[placeholder(text)] = self.check.reads_of(binding.value, self.of, own)
             self._reads[id(event)] = table
         names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in table}
         return frozenset().union(*(table[name] for name in names)) if names else frozenset()
@@ -217,7 +216,7 @@ class Problem:
         Of ``node`` instead, if it is given.
         """
         node = copied(event.statement.node if node is None else node)
-        prepared: ast.stmt = ast.fix_missing_locations(_Names(self.claim.name, set(self._paths(event))).visit(node))
+        prepared: ast.stmt = ast.fix_missing_locations(PlainNames(self.claim.name, set(self.paths(event))).visit(node))
         return prepared
 
     def is_right_as_written(self, event: Event) -> bool:
@@ -254,100 +253,9 @@ class Problem:
         return result.double() if isinstance(result, Tensor) else None
 
 
-class Lent:
-    """Copies of the tensors of an environment, and whether code has changed one of them in place."""
-
-    def __init__(self, environment: dict[str, Any]) -> None:
-        self._copies: dict[int, tuple[Tensor, Tensor]] = {}
-        self.names = {name: self._copied(item) for name, item in environment.items()}
-        self._versions = [copy._version for _, copy in self._copies.values()]
-
-    @property
-    def is_spoilt(self) -> bool:
-        """Whether a tensor is not what it was."""
-        return self._versions != [copy._version for _, copy in self._copies.values()]
-
-    def _copied(self, item: Any) -> Any:
-        if isinstance(item, Tensor):
-            if id(item) not in self._copies:
-                self._copies[id(item)] = item, item.detach().clone()
-            return self._copies[id(item)][1]
-        if type(item) in (list, tuple) and any(isinstance(i, Tensor) for i in item):
-            return type(item)(map(self._copied, item))
-        if type(item) is dict and any(isinstance(i, Tensor) for i in item.values()):
-            return {key: self._copied(i) for key, i in item.items()}
-        return item
-
-
-def _values_of(item: Any) -> Iterable[Value]:
-    if isinstance(item, Value):
-        yield item
-    elif isinstance(item, list | tuple):
-        for inner in item:
-            yield from _values_of(inner)
-    elif type(item) is dict and len(item) < 1000:
-        for inner in item.values():
-            if isinstance(inner, Value):
-                yield inner
-
-
-def _real(item: Any, tensors: dict[Value, Tensor]) -> Any:
-    if isinstance(item, Value):
-        return tensors.get(item, item.value)
-    if isinstance(item, list) and any(isinstance(i, Value) for i in item):
-        return [_real(i, tensors) for i in item]
-    if type(item) is tuple and any(isinstance(i, Value) for i in item):
-        return tuple(_real(i, tensors) for i in item)
-    if type(item) is dict and any(isinstance(i, Value) for i in item.values()):
-        return {key: _real(i, tensors) for key, i in item.items()}
-    return item
-
-
-def _placeholder(text: str) -> str:
-    return "__handgrad_" + "".join(c if c.isalnum() else "_" for c in text)
-
-
-def copied(node: Any) -> Any:
-    """Return a deep copy of a node, without its surroundings."""
-    if isinstance(node, list):
-        return [copied(item) for item in node]
-    if not isinstance(node, ast.AST):
-        return node
-    new = type(node)(**{name: copied(value) for name, value in ast.iter_fields(node)})
-    return ast.copy_location(new, node) if hasattr(node, "lineno") else new
-
-
-class _Names(ast.NodeTransformer):
-    def __init__(self, own: str, paths: set[str]) -> None:
-        self.own, self.paths = own, paths
-
-    def _replace(self, node: Any) -> Any:
-        access = access_of(node)
-        text = str(access) if access else ""
-        if text == self.own and _is_whole(node, access):
-            return ast.Name(OWN, node.ctx)
-        if text in self.paths and _is_whole(node, access):
-            return ast.Name(_placeholder(text), node.ctx)
-        return self.generic_visit(node)
-
-    def visit(self, node: ast.AST) -> Any:
-        """Replace what is an access, and look into the rest."""
-        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
-            return self._replace(node)
-        return self.generic_visit(node)
-
-
-def _is_whole(node: Any, access: Any) -> bool:
-    """Whether ``node`` is the access itself, not something below it such as an index with a tensor."""
-    depth, inner = 0, node
-    while isinstance(inner, ast.Attribute | ast.Subscript):
-        depth, inner = depth + 1, inner.value
-    return depth == len(access.parts)
-
-
 def restored(problem: Problem, event: Event, node: ast.AST) -> str:
     """Return the text of a cure, with the names that the user gave."""
     text = ast.unparse(node).replace(OWN, problem.claim.name)
-    for path in sorted(problem._paths(event), key=len, reverse=True):
-        text = text.replace(_placeholder(path), path)
+    for path in sorted(problem.paths(event), key=len, reverse=True):
+        text = text.replace(placeholder(path), path)
     return text

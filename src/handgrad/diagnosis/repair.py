@@ -10,7 +10,8 @@ from torch import Tensor
 
 from handgrad.claims import Event
 from handgrad.diagnosis.edits import Edit, Names, edits
-from handgrad.diagnosis.problem import OWN, Problem, WrongBlock, _placeholder, restored
+from handgrad.diagnosis.problem import Problem, WrongBlock, restored
+from handgrad.diagnosis.rewriting import OWN, placeholder
 from handgrad.graph import Const, Value
 from handgrad.source import Statement
 
@@ -153,9 +154,9 @@ def _names(problem: Problem, event: Event) -> Names:
     for name, item in seen.items():
         if isinstance(item, Value) and name != problem.claim.name and not name.startswith("_"):
             add(name, item)
-    for text, binding in problem._paths(event).items():
+    for text, binding in problem.paths(event).items():
         if binding.value is not None:
-            add(_placeholder(text), binding.value)
+            add(placeholder(text), binding.value)
     return Names(shapes, gradients, problem.integers, _small_constants(problem), problem.of.shape)
 
 

@@ -363,7 +363,7 @@ def _is_loss(name: str) -> bool:
 
 def _is_computed(binding: Binding) -> bool:
     value = binding.value
-    if claims._is_argument(binding):
+    if claims.is_argument(binding):
         return False
     if value is None:
         return binding.number is None
