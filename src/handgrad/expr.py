@@ -349,6 +349,8 @@ def transposed(x: Expr) -> Expr:
     """Return ``x`` with its last two dimensions exchanged: ``x.T``, or ``x.transpose(-2, -1)``."""
     if x.op == "T":
         return x.args[0]
+    if is_repeated_number(x):
+        return expand(x, (*x.shape[:-2], x.shape[-1], x.shape[-2]))
     return Expr("T", (x,), (*x.shape[:-2], x.shape[-1], x.shape[-2]))
 
 
@@ -372,6 +374,8 @@ def reshape(x: Expr, shape: Shape) -> Expr:
     """Return ``x.reshape(shape)``."""
     if x.shape == tuple(shape):
         return x
+    if is_repeated_number(x):
+        return expand(x, shape)
     if x.op == "method" and x.data == "reshape":
         x = x.args[0]
     return x.method("reshape", *shape, shape=shape) if x.shape != tuple(shape) else x
@@ -396,8 +400,22 @@ def unreduce(g: Expr, shape: Shape, dims: Sequence[int] | None, *, keepdim: bool
     return expand(g, shape)
 
 
+def rearranged(x: Expr, method: str, *args: Any, shape: Shape, **kwargs: Any) -> Expr:
+    """Return ``x.method(*args, **kwargs)``, which only moves numbers or picks some: nothing to do if all are one."""
+    if is_repeated_number(x):
+        return expand(x, shape)
+    return x.method(method, *args, shape=shape, **kwargs)
+
+
+def is_repeated_number(x: Expr) -> bool:
+    """Whether ``x`` is one number, repeated to its shape."""
+    return not strip(x).shape and (x.op == "expand" or x.op == "number")
+
+
 def index(x: Expr, key: Expr, shape: Shape) -> Expr:
     """Return ``x[key]``; ``key`` is made by `index_key`."""
+    if is_repeated_number(x):
+        return expand(x, shape)
     return Expr("index", (x, key), shape)
 
 

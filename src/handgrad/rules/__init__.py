@@ -10,6 +10,7 @@ from handgrad.rules import (
     class_losses,
     constants,
     indexing,
+    joins,
     losses,
     normalisation,
     pointwise,
@@ -24,6 +25,6 @@ from handgrad.rules.table import CONSTANT, RULES, Exprs, Key, Rule, Sample, Term
 
 __all__ = [
     "CONSTANT", "RULES", "Exprs", "Key", "Rule", "Sample", "Term", "Terms", "activations", "arithmetic",
-    "attention", "bind", "class_losses", "constants", "find", "indexing", "losses", "normalisation", "pointwise",
-    "products", "random", "reductions", "rule", "sample", "shapes", "softmaxes", "to", "trigonometry",
+    "attention", "bind", "class_losses", "constants", "find", "indexing", "joins", "losses", "normalisation",
+    "pointwise", "products", "random", "reductions", "rule", "sample", "shapes", "softmaxes", "to", "trigonometry",
 ]  # fmt: skip
