@@ -12,6 +12,12 @@ from hypothesis import settings
 ORIGINAL_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
 HANDGRAD_WORDS = os.environ.get("HANDGRAD_WORDS")
 
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="Write the golden files anew; never in CI.")
+
+
 settings.register_profile("handgrad", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("handgrad")
 

@@ -137,6 +137,9 @@ class Backward:
             text = self.scope.text(value)
             if text is not None and text.isidentifier():
                 space[text] = replay[value].detach()
+        for name, item in self.scope.names.items():
+            if isinstance(item, Value):  # a loop that runs again reads what it read, by its own names
+                space.setdefault(name, replay[item].detach())
         for output, given in (seeds or {}).items():
             space[f"d{self.scope.identifier(output)}"] = given
         source = page.source()

@@ -34,13 +34,16 @@ class Scope:
         for text, binding in last.items():
             if binding.value is not None:
                 known = self._text.get(binding.value)
-                if known is None or (text == binding.value.name and known != text):
+                if known is None or _rank(text, binding.value) > _rank(known, binding.value):
                     self._text[binding.value] = text
         self._used: dict[str, Value | None] = {}
         self._ident: dict[Value, str] = {}
         self._helpers: dict[object, str] = {}
         for value in graph.named:
-            self._ident[value] = self._free(_identifier(str(value.name)), value)
+            wish, at_hand = str(value.name), self._text.get(value, "")
+            if not wish.isidentifier() and at_hand.isidentifier():
+                wish = at_hand  # `W1`, which is `parameters[0]`, too
+            self._ident[value] = self._free(_identifier(wish), value)
 
     @property
     def known(self) -> list[Value]:
@@ -113,6 +116,10 @@ class Scope:
 _HARMLESS = {
     name: getattr(builtins, name) for name in ("len", "range", "float", "int", "slice", "list", "tuple", "abs")
 }
+
+
+def _rank(text: str, value: Value) -> tuple[bool, bool]:
+    return text == value.name and text.isidentifier(), text.isidentifier()
 
 
 def _identifier(name: str) -> str:

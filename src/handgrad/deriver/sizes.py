@@ -64,6 +64,11 @@ class Sizes:
             name = f"{text}.shape[{d}]" if text is not None else self._member.get(root)
         return Size(size, name if size != 1 else None)
 
+    def member(self, value: Value, d: int) -> str | None:
+        """Return the one text of a size that can be written as that of several values: ``logits.shape[1]``."""
+        root = self._root((value, d))
+        return self._names.get(root) or self._member.get(root)
+
     # -- classes
 
     def _root(self, place: Place) -> Place:
@@ -312,9 +317,12 @@ class Sizes:
 
     def _name_from_numbers(self) -> None:
         """Give a class the one name whose number is its size, where no other class has that size."""
+        sources = {step.site.source for step in self.graph.steps}
+        loops = [node for source in sources for node in ast.walk(source.tree) if isinstance(node, ast.For)]
+        counters = {n.id for loop in loops for n in ast.walk(loop.target) if isinstance(n, ast.Name)}
         numbers: dict[int, list[str]] = {}
         for name, found in self.scope.names.items():
-            if type(found) is int and found > 1 and not name.startswith("_"):
+            if type(found) is int and found > 1 and not name.startswith("_") and name not in counters:
                 numbers.setdefault(found, []).append(name)
         for size, names in numbers.items():
             classes = self._classes_of.get(size, set())
