@@ -20,9 +20,9 @@ CUBE = number(0.044715)
 ENDS = "x / x.detach().abs()"  # 1 and -1
 
 
-def softplus_of(x: Expr) -> Expr:
-    """Return log(1 + exp(x))."""
-    return x.pointwise("F.softplus")
+def kernel(backward: str, g: Expr, *args: object, **kwargs: object) -> Expr:
+    """Return what autograd itself calls: where its rounding depends on how one loop does several operations."""
+    return call(f"torch.ops.aten.{backward}", g, *args, shape=g.shape, **kwargs)
 
 
 @rule("tanh", samples=[sample("x.tanh()", x=(3, 5)), sample("F.tanh(x)", x=(3, 5))])
@@ -39,7 +39,9 @@ def sigmoid(g: Expr, y: Expr, x: Expr) -> Terms:
 
 @rule("logsigmoid", samples=[sample("F.logsigmoid(x)", x=(3, 5))])
 def logsigmoid(g: Expr, y: Expr, x: Expr) -> Terms:
-    yield to(x, (-x).pointwise("torch.sigmoid") * g, "log(sigmoid)' = 1 - sigmoid(x) = sigmoid(-x)")
+    kept = index(call("torch.ops.aten.log_sigmoid_forward", x, shape=()), index_key([1]), x.shape)
+    exact = kernel("log_sigmoid_backward", g, x, kept)
+    yield to(x, (-x).pointwise("torch.sigmoid") * g, "log(sigmoid)' = 1 - sigmoid(x) = sigmoid(-x)", exact=exact)
 
 
 @rule("relu", samples=[sample("x.relu()", x=away(3, 5)), sample("F.relu(x.relu())", kink=True, x=(3, 5))])
@@ -91,15 +93,17 @@ def prelu(g: Expr, y: Expr, x: Expr, weight: Expr) -> Terms:
 @rule("elu", samples=[sample("F.elu(x)", x=away(3, 5)), sample("F.elu(x, 0.7)", x=away(3, 5)),
                       sample("F.elu(x, alpha=2.0)", kink=True, x=tied(4, 7))])  # fmt: skip
 def elu(g: Expr, y: Expr, x: Expr, alpha: Expr = ONE) -> Terms:
-    yield to(x, choose(y > 0, 1.0, y + alpha, y) * g, "alpha*exp(x) where x is negative: the output and alpha")
+    exact = kernel("elu_backward", g, alpha, 1, 1, False, x)
+    yield to(x, choose(y > 0, 1.0, y + alpha, y) * g, "alpha*exp(x) where x is negative: the output and alpha",
+             exact=exact)  # fmt: skip
 
 
 @rule("celu", samples=[sample("F.celu(x)", x=away(3, 5)), sample("F.celu(x, 0.7)", x=away(3, 5)),
                        sample("torch.celu(x, alpha=2.0)", kink=True, x=tied(4, 7))])  # fmt: skip
 def celu(g: Expr, y: Expr, x: Expr, alpha: Expr = ONE) -> Terms:
-    yield to(
-        x, choose(y > 0, 1.0, y / alpha + 1.0, y) * g, "exp(x/alpha) where x is negative: the output over alpha, and 1"
-    )
+    exact = kernel("elu_backward", g, alpha, 1, 1 / alpha, False, x)
+    yield to(x, choose(y > 0, 1.0, y / alpha + 1.0, y) * g, "exp(x/alpha) where x is negative: the output over alpha, "
+             "and 1", exact=exact)  # fmt: skip
 
 
 ALPHA, SCALE = number(1.6732632423543772), number(1.0507009873554805)
@@ -107,56 +111,68 @@ ALPHA, SCALE = number(1.6732632423543772), number(1.0507009873554805)
 
 @rule("selu", samples=[sample("F.selu(x)", x=away(3, 5)), sample("torch.selu(x)", kink=True, x=tied(4, 7))])
 def selu(g: Expr, y: Expr, x: Expr) -> Terms:
+    exact = kernel("elu_backward", g, ALPHA, SCALE, 1, False, x)
     slope = choose(y > 0, SCALE, y + SCALE * ALPHA, y)
-    yield to(x, slope * g, "scale, or scale*alpha*exp(x) where x is negative: the output and scale*alpha")
+    yield to(x, slope * g, "scale, or scale*alpha*exp(x) where x is negative: the output and scale*alpha", exact=exact)
 
 
 @rule("gelu", samples=[sample("F.gelu(x)", x=(3, 5)), sample("F.gelu(x, approximate='tanh')", x=(3, 5)),
                        sample("F.gelu(x * 2)", x=(4, 1, 2)),
                        sample("F.gelu(x, approximate='none').sum()", x=(3,))])  # fmt: skip
 def gelu(g: Expr, y: Expr, x: Expr, approximate: str = "none") -> Terms:
+    exact = kernel("gelu_backward", g, x, approximate=approximate)
     if approximate == "tanh":
         t = let("t", (ROOT_2_OVER_PI * (x + CUBE * x**3)).pointwise("torch.tanh"))
         inner_slope = ROOT_2_OVER_PI * (1.0 + 3 * CUBE * x**2)
         slope = 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t**2) * inner_slope
-        yield to(x, slope * g, "gelu = 0.5*x*(1 + t), t = tanh(sqrt(2/pi)*(x + 0.044715*x**3)): product rule")
+        yield to(
+            x, slope * g, "gelu = 0.5*x*(1 + t), t = tanh(sqrt(2/pi)*(x + 0.044715*x**3)): product rule", exact=exact
+        )
     else:
         cdf = let("cdf", 0.5 * (1.0 + (x / ROOT_2).pointwise("torch.erf")))
         pdf = let("pdf", (-0.5 * x**2).pointwise("torch.exp") / ROOT_2_PI)
-        yield to(x, (cdf + x * pdf) * g, "gelu = x*cdf(x) of the normal distribution: product rule")
+        yield to(x, (cdf + x * pdf) * g, "gelu = x*cdf(x) of the normal distribution: product rule", exact=exact)
 
 
 @rule("silu", samples=[sample("F.silu(x)", x=(3, 5)), sample("F.silu(x + 1).sum()", x=(4, 1, 2))])
 def silu(g: Expr, y: Expr, x: Expr) -> Terms:
     s = let("sigma", x.pointwise("torch.sigmoid"))
-    yield to(x, s * (1.0 + x * (1.0 - s)) * g, "silu = x*sigmoid(x): product rule")
+    yield to(x, s * (1.0 + x * (1.0 - s)) * g, "silu = x*sigmoid(x): product rule",
+             exact=kernel("silu_backward", g, x))  # fmt: skip
 
 
 @rule("mish", samples=[sample("F.mish(x)", x=(3, 5)), sample("F.mish(2 * x)", x=(3, 2))])
 def mish(g: Expr, y: Expr, x: Expr) -> Terms:
-    t = let("t", softplus_of(x).pointwise("torch.tanh"))
+    t = let("t", x.pointwise("F.softplus").pointwise("torch.tanh"))
     slope = t + x * x.pointwise("torch.sigmoid") * (1.0 - t**2)
-    yield to(x, slope * g, "mish = x*tanh(softplus(x)): product rule; softplus' = sigmoid")
+    exact = kernel("mish_backward", g, x)
+    yield to(x, slope * g, "mish = x*tanh(softplus(x)): product rule; softplus' = sigmoid", exact=exact)
 
 
 @rule("softplus", samples=[sample("F.softplus(x)", x=(3, 5)), sample("F.softplus(x, beta=2)", x=(3, 5)),
                            sample("F.softplus(x, 3.0, 0.5)", kink=True, x=(3, 5)),
                            sample("F.softplus(x, threshold=1)", x=away(3, 5))])  # fmt: skip
 def softplus(g: Expr, y: Expr, x: Expr, beta: Expr = ONE, threshold: Expr = TWENTY) -> Terms:
+    exact = kernel("softplus_backward", g, x, beta, threshold)
     slope = (beta * x).pointwise("torch.sigmoid")
     if threshold.data[0] < 20:  # above 20 the sigmoid is 1, up to rounding
         slope = choose(beta * x > threshold, 1.0, slope, x)
-    yield to(x, slope * g, "softplus' = sigmoid" + ", and 1 above the threshold" * (threshold.data[0] < 20))
+    yield to(x, slope * g, "softplus' = sigmoid" + ", and 1 above the threshold" * (threshold.data[0] < 20),
+             exact=exact)  # fmt: skip
 
 
 @rule("softsign", samples=[sample("F.softsign(x)", x=away(3, 5)), sample("F.softsign(x)", kink=True, x=tied(4, 7))])
 def softsign(g: Expr, y: Expr, x: Expr) -> Terms:
-    yield to(x, g / (1.0 + x.pointwise("torch.abs")) ** 2, "d(x/(1 + |x|))/dx = 1/(1 + |x|)**2")
+    d = let("d", 1 + x.pointwise("torch.abs"))
+    exact = g / d + -g * (x / d / d) * x.pointwise("torch.sign")
+    yield to(x, g / (1.0 + x.pointwise("torch.abs")) ** 2, "d(x/(1 + |x|))/dx = 1/(1 + |x|)**2", exact=exact)
 
 
 @rule("tanhshrink", samples=[sample("F.tanhshrink(x)", x=(3, 5))])
 def tanhshrink(g: Expr, y: Expr, x: Expr) -> Terms:
-    yield to(x, (x - y) ** 2 * g, "(x - tanh x)' = tanh**2, and tanh is x - output")
+    t = let("t", x.pointwise("torch.tanh"))
+    exact = g + -g * call("torch.addcmul", call("torch.ones_like", t, shape=t.shape), t, t, shape=t.shape, value=-1)
+    yield to(x, (x - y) ** 2 * g, "(x - tanh x)' = tanh**2, and tanh is x - output", exact=exact)
 
 
 @rule("hardshrink", samples=[sample("F.hardshrink(x)", x=(3, 5)), sample("F.hardshrink(x, 0.3)", x=(3, 5)),
@@ -201,4 +217,6 @@ def glu(g: Expr, y: Expr, x: Expr, dim: int = -1) -> Terms:
     a, b = (index(parts, index_key([i]), half) for i in (0, 1))
     gate = let("gate", b.pointwise("torch.sigmoid"))
     both = listed([gate * g, a * gate * (1.0 - gate) * g])
-    yield to(x, call("torch.cat", both, dim, shape=x.shape), "a*sigmoid(b), a and b the halves: product rule for each")
+    exact = listed([gate * g, (1.0 - gate) * gate * a * g])
+    yield to(x, call("torch.cat", both, dim, shape=x.shape), "a*sigmoid(b), a and b the halves: product rule for each",
+             exact=call("torch.cat", exact, dim, shape=x.shape))  # fmt: skip

@@ -25,6 +25,7 @@ from handgrad.expr import (
     written,
 )  # fmt: skip
 from handgrad.rules.makers import Maker, integers, positive
+from handgrad.rules.softmaxes import kernel
 from handgrad.rules.table import Terms, rule, sample, to
 
 ZERO = number(0.0)
@@ -107,6 +108,12 @@ class Classes:
             return slope * self.beside_scores(g)
         return (slope / self.total if self.reduction == "mean" else slope) * g
 
+    def each(self, g: Expr) -> Expr:
+        """Return the gradient that each target's loss gets, beside the scores, rounded as PyTorch does."""
+        share = g if self.weights is None else self.weights * g
+        share = share / self.total if self.reduction == "mean" else share
+        return self.beside_scores(share) if share.shape else share
+
     @property
     def total(self) -> Expr:
         """What a mean divides by."""
@@ -157,13 +164,20 @@ def cross_entropy(g: Expr, y: Expr, logits: Expr, target: Expr, weight: Expr | N
     of = Classes(logits, target, weight, ignore_index, reduction)
     probs, weights = call("F.softmax", logits, of.dim, shape=logits.shape), of.weights
     slope, why = probs - of.one_hot, "softmax and cross-entropy: the probabilities, less 1 at the right class"
+    exact: Expr | None = None
+    if is_number(label_smoothing, 0) and weight is None:
+        logprobs = call("F.log_softmax", logits, of.dim, shape=logits.shape)
+        share = of.each(g)
+        dlogprobs = let("dlogprobs", -of.one_hot.method("type_as", logits) * share)
+        exact = kernel("_log_softmax", dlogprobs, logprobs, logits, of.dim)
     if not is_number(label_smoothing, 0):
         wanted, why = smoothed(of.one_hot.method("type_as", logits), logits, label_smoothing), SMOOTHED
         slope, weights = probs - let("wanted", wanted), of.kept
         if weight is not None:
             wanted = let("wanted", per_class(weight, logits) * wanted)
             slope = probs * total(wanted, (of.dim,), keepdim=True) - wanted
-    yield to(logits, of.reduced(slope if weights is None else slope * of.beside_scores(weights), g), why)
+    slope = slope if weights is None else slope * of.beside_scores(weights)
+    yield to(logits, of.reduced(slope, g), why, exact=exact)
 
 
 def _of_probabilities(

@@ -65,7 +65,10 @@ def mse_loss(g: Expr, y: Expr, x: Expr, target: Expr, reduction: str = "mean", w
         slope = (slope * weight / whole if reduction == "mean" else slope * weight) * g
         share = (error - y) / whole if reduction == "mean" else error
         yield to(weight, share * g, "the loss is linear in the weights" + ", over their sum" * (reduction == "mean"))
-    yield to(x, slope, "d(x - t)**2/dx = 2*(x - t)")
+    exact = None
+    if weight is None and reduction == "mean":
+        exact = number(2.0) / product(broadcast(x.shape, target.shape)) * (x - target) * g
+    yield to(x, slope, "d(x - t)**2/dx = 2*(x - t)", exact=exact)
     yield to(target, -slope, "d(x - t)**2/dt = -2*(x - t)")
 
 
@@ -153,7 +156,8 @@ def binary_cross_entropy_with_logits(g: Expr, y: Expr, x: Expr, target: Expr, we
         slope = p * (1.0 - target + pos_weight * target) - pos_weight * target
         why = "the probability less the target, where the target's part counts pos_weight times"
         of_target = (-x).pointwise("F.logsigmoid") - pos_weight * x.pointwise("F.logsigmoid")
-    yield to(x, reduced(slope, weighted, reduction, x, target), why)
+    exact = slope * g / product(broadcast(x.shape, target.shape)) if weight is None and reduction == "mean" else None
+    yield to(x, reduced(slope, weighted, reduction, x, target), why, exact=exact)
     yield to(target, reduced(of_target, weighted, reduction, x, target), "the loss is linear in the target")
     _no_gradient(weight, "F.binary_cross_entropy_with_logits")
     _no_gradient(pos_weight, "F.binary_cross_entropy_with_logits")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from handgrad.expr import Expr, call, choose, number
+from handgrad.expr import Expr, call, choose, let, number
 from handgrad.rules.makers import away, positive, tied, unit
 from handgrad.rules.table import Terms, rule, sample, to
 
@@ -96,7 +96,10 @@ def logit(g: Expr, y: Expr, p: Expr, eps: Expr | None = None) -> Terms:
 @rule("sinc", samples=[sample("torch.sinc(x)", x=(3, 5)), sample("torch.special.sinc(x)", x=tied(3, 5))])
 def sinc(g: Expr, y: Expr, x: Expr) -> Terms:
     slope = ((PI * x).pointwise("torch.cos") - y) / x
-    yield to(x, choose(x.equals(0), 0.0, slope, x) * g, "sinc' = (cos(pi*x) - sinc(x))/x, and 0 at 0")
+    angle = let("angle", x * PI)
+    exact = g * ((angle * angle.pointwise("torch.cos") - angle.pointwise("torch.sin")) / (x * x * PI))
+    yield to(x, choose(x.equals(0), 0.0, slope, x) * g, "sinc' = (cos(pi*x) - sinc(x))/x, and 0 at 0",
+             exact=choose(x.equals(0), 0.0, exact, x))  # fmt: skip
 
 
 @rule("lgamma", samples=[sample("torch.lgamma(x)", x=positive(3, 5)), sample("torch.special.gammaln(x)", x=away(3))])

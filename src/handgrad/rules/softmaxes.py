@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handgrad.expr import Expr, let, total, unbroadcast
+from handgrad.expr import Expr, call, let, total, unbroadcast
 from handgrad.rules.makers import integers
 from handgrad.rules.table import Terms, rule, sample, to
 
@@ -25,7 +25,7 @@ SOFTMAX = "softmax: its output times what the gradient is above its mean, weight
 )
 def softmax(g: Expr, y: Expr, x: Expr, dim: int | None = None) -> Terms:
     g, dim = let("dprobs", g), _given(dim)
-    yield to(x, y * (g - total(y * g, (dim,), keepdim=True)), SOFTMAX)
+    yield to(x, y * (g - total(y * g, (dim,), keepdim=True)), SOFTMAX, exact=kernel("_softmax", g, y, x, dim))
 
 
 @rule("softmin", samples=[sample("F.softmin(x, dim=1)", x=(3, 5)), sample("F.softmin(x, 0)", x=(4, 1, 3))])
@@ -49,7 +49,14 @@ def softmin(g: Expr, y: Expr, x: Expr, dim: int | None = None) -> Terms:
 def log_softmax(g: Expr, y: Expr, x: Expr, dim: int | None = None) -> Terms:
     g, dim = let("dlogprobs", g), _given(dim)
     share = g - y.pointwise("torch.exp") * _sum(g, dim)
-    yield to(x, share, "log(softmax): the gradient without its sum in proportion to the probabilities")
+    yield to(x, share, "log(softmax): the gradient without its sum in proportion to the probabilities",
+             exact=kernel("_log_softmax", g, y, x, dim))  # fmt: skip
+
+
+def kernel(forward: str, g: Expr, y: Expr, x: Expr, dim: int) -> Expr:
+    """Return what autograd itself calls; no sum adds up in just its order."""
+    dtype = Expr("attribute", (x,), (), "dtype")
+    return call(f"torch.ops.aten.{forward}_backward_data", g, y, dim, dtype, shape=x.shape)
 
 
 def _sum(g: Expr, dim: int) -> Expr:
