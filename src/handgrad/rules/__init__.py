@@ -13,6 +13,7 @@ from handgrad.rules import (
     joins,
     losses,
     normalisation,
+    parts,
     pointwise,
     products,
     random,
@@ -26,5 +27,6 @@ from handgrad.rules.table import CONSTANT, RULES, Exprs, Key, Rule, Sample, Term
 __all__ = [
     "CONSTANT", "RULES", "Exprs", "Key", "Rule", "Sample", "Term", "Terms", "activations", "arithmetic",
     "attention", "bind", "class_losses", "constants", "find", "indexing", "joins", "losses", "normalisation",
-    "pointwise", "products", "random", "reductions", "rule", "sample", "shapes", "softmaxes", "to", "trigonometry",
+    "parts", "pointwise", "products", "random", "reductions", "rule", "sample", "shapes", "softmaxes", "to",
+    "trigonometry",
 ]  # fmt: skip
