@@ -15,7 +15,7 @@ from handgrad.diagnosis import CODES
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
 import mutants
-import mutation
+from mutants import figures, outcomes, subjects, tasks, truth
 from passes import PASSES
 
 SOURCE = """\
@@ -105,13 +105,13 @@ def test_every_kind_that_may_explain_a_mutant_has_a_code() -> None:
 
 
 def test_every_row_of_the_table_is_made_by_some_pass() -> None:
-    categories = {task.edits[0].category for name in PASSES for task in mutation.single_edits(name)}
+    categories = {task.edits[0].category for name in PASSES for task in tasks.single_edits(name)}
 
     assert sorted(categories) == sorted(mutants.KINDS)
 
 
 def test_the_mutants_are_the_same_every_time_and_more_than_500() -> None:
-    first, again = ([task for name in PASSES for task in mutation.single_edits(name)] for _ in range(2))
+    first, again = ([task for name in PASSES for task in tasks.single_edits(name)] for _ in range(2))
 
     assert first == again
     assert len(first) > 500
@@ -120,18 +120,18 @@ def test_the_mutants_are_the_same_every_time_and_more_than_500() -> None:
 # the truth
 
 
-def the_truth(name: str, old: str, new: str) -> mutation.Truth:
+def the_truth(name: str, old: str, new: str) -> truth.Truth:
     """Return what is found about the pass with ``new`` for ``old``, which stands there once."""
-    (subject,) = [s for s in mutation.subjects(name) if s.source.count(old) == 1]
+    (subject,) = [s for s in subjects.subjects(name) if s.source.count(old) == 1]
     (row,) = [r for r in subject.source.split("\n") if old in r]
-    targets = mutation.gradients_of(subject) & {row.split()[0]}
-    return mutation.truth(subject, subject.source.replace(old, new), frozenset(targets))
+    targets = subjects.gradients_of(subject) & {row.split()[0]}
+    return truth.truth(subject, subject.source.replace(old, new), frozenset(targets))
 
 
 @pytest.mark.parametrize("name", PASSES)
 def test_a_pass_is_equal_to_itself(name: str) -> None:
-    for subject in mutation.subjects(name):
-        assert mutation.truth(subject, subject.source, mutation.gradients_of(subject), local=False).equivalent
+    for subject in subjects.subjects(name):
+        assert truth.truth(subject, subject.source, subjects.gradients_of(subject), local=False).equivalent
 
 
 @pytest.mark.parametrize(
@@ -175,17 +175,17 @@ def test_a_changed_shape_and_an_error_are_told() -> None:
 # the suite itself
 
 
-def some_tasks() -> Iterator[mutation.Task]:
+def some_tasks() -> Iterator[outcomes.Task]:
     """Yield about forty mutants that must be found, placed and explained: six of each pass, seeded."""
     firm = {"sum dropped", "sign", "times 2", "keepdim", "branch deleted", "exponent", "sum and mean", "n - 1"}
     for name in PASSES:
-        tasks = [task for task in mutation.single_edits(name) if task.edits[0].category in firm]
-        yield from mutation.sample(tasks, 6, seed=1)
+        some = [task for task in tasks.single_edits(name) if task.edits[0].category in firm]
+        yield from tasks.sample(some, 6, seed=1)
 
 
 @pytest.mark.parametrize("task", [*some_tasks()], ids=lambda t: f"{t.model}: {t.edits[0].category}: {t.edits[0].after}")
-def test_a_mutant_is_found_and_placed_or_is_right(task: mutation.Task) -> None:
-    outcome = mutation.run(task)
+def test_a_mutant_is_found_and_placed_or_is_right(task: outcomes.Task) -> None:
+    outcome = outcomes.run(task)
 
     assert outcome.detected is (outcome.truth != "equivalent"), outcome.reported
     assert outcome.located or outcome.truth == "equivalent", outcome.reported
@@ -214,34 +214,34 @@ HARD = (  # each was once called wrong at another line than its own
 
 @pytest.mark.parametrize(("model", "after"), HARD, ids=lambda item: item)
 def test_a_mutant_that_shows_elsewhere_is_placed_at_its_own_line(model: str, after: str) -> None:
-    (task,) = [task for task in mutation.single_edits(model) if task.edits[0].after == after]
+    (task,) = [task for task in tasks.single_edits(model) if task.edits[0].after == after]
 
-    outcome = mutation.run(task)
+    outcome = outcomes.run(task)
 
     assert outcome.located, outcome.reported
 
 
 def test_a_checker_that_finds_nothing_misses_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     right = handgrad.check(*PASSES["fast"][1:3], *PASSES["fast"].inputs(1))
-    monkeypatch.setattr(mutation.handgrad, "check", lambda *_: right)
-    tasks = mutation.sample(list(mutation.single_edits("fast")), 5, seed=1)
+    monkeypatch.setattr(outcomes.handgrad, "check", lambda *_: right)
+    some = tasks.sample(list(tasks.single_edits("fast")), 5, seed=1)
 
-    outcomes = [mutation.run(task) for task in tasks]
+    found = [outcomes.run(task) for task in some]
 
-    assert not mutation.reaches(mutation.figures(outcomes))
-    assert all("NOT DETECTED" in text for text in mutation.failures_text(outcomes) if not text.startswith(" "))
+    assert not figures.reaches(figures.figures(found))
+    assert all("NOT DETECTED" in text for text in figures.failures_text(found) if not text.startswith(" "))
 
 
 def test_a_checker_that_calls_everything_wrong_gives_false_alarms(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = handgrad.check(lambda x: (x * x).sum(), lambda x: _gradient(x), torch.ones(2))
-    monkeypatch.setattr(mutation.handgrad, "check", lambda *_: wrong)
-    (task,) = [t for t in mutation.single_edits("attention") if t.edits[0].after == "dres = derr"]
+    monkeypatch.setattr(outcomes.handgrad, "check", lambda *_: wrong)
+    (task,) = [t for t in tasks.single_edits("attention") if t.edits[0].after == "dres = derr"]
 
-    outcome = mutation.run(task)
+    outcome = outcomes.run(task)
 
     assert outcome.truth == "equivalent"
-    assert mutation.figures([outcome])["false alarms"] == 1
-    assert not mutation.reaches(mutation.figures([outcome]))
+    assert figures.figures([outcome])["false alarms"] == 1
+    assert not figures.reaches(figures.figures([outcome]))
 
 
 def _gradient(x: torch.Tensor) -> torch.Tensor:
@@ -250,9 +250,9 @@ def _gradient(x: torch.Tensor) -> torch.Tensor:
 
 
 def test_a_combination_is_of_two_to_four_edits_of_different_gradients() -> None:
-    tasks = list(mutation.single_edits("atomic"))
+    some = list(tasks.single_edits("atomic"))
 
-    for task in mutation.combinations(tasks, 5, seed=1):
+    for task in tasks.combinations(some, 5, seed=1):
         names = [name for mutant in task.edits for name in mutant.targets]
         assert 2 <= len(task.edits) <= 4
         assert len(set(names)) == len(names)
