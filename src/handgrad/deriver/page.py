@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -9,12 +10,13 @@ from handgrad.deriver.forward import CHEAP, Forward
 from handgrad.deriver.loops import Loop, NotALoopError, rerun
 from handgrad.deriver.shares import LoopShares, Share
 from handgrad.errors import DeriveError
-from handgrad.expr import Expr, Size, cost, is_number, name, negate, raw, replace, strip, walk
+from handgrad.expr import Expr, Size, cost, fill, is_number, name, negate, raw, replace, strip, transposed, walk
 from handgrad.graph import Const, Step, Value
 from handgrad.printer import ATOM, precedence, text
 from handgrad.rules.table import plain
 from handgrad.source import Statement
 
+LONG = 10  # the cost of a line that computes a value again
 _FRESH = frozenset(["mul", "add", "sub", "div", "pow", "matmul", "neg", "call", "scatter"])
 _VIEWS = frozenset(["reshape", "view", "transpose", "permute", "unsqueeze", "squeeze", "expand", "movedim", "flatten"])
 
@@ -83,6 +85,7 @@ class Page:
     def __post_init__(self) -> None:
         self.scope = self.forward.scope
         self._loops = [share.loop for share in self.shares if isinstance(share, LoopShares)]
+        self._patience = CHEAP
         self._inside: Loop | None = None
         self._stored: dict[str, Value] = {}  # in a loop: the names that the body reads from its iteration
         self._again_here: dict[Value, list[str]] = {}  # in a loop: what the body computes again
@@ -123,7 +126,7 @@ class Page:
             own = self.scope.name(value, own_name(value))
             if value not in self._again_here:
                 self._again_here[value] = []
-                self._again_here[value] = [f"{own} = {text(self.resolve(self.forward.definition(value)))}"]
+                self._again_here[value] = [f"{own} = {text(self._again_whole(value))}"]
             return own
         name_here = f"{own}_prev" if iteration == 0 else own
         self._stored[name_here] = value
@@ -140,9 +143,17 @@ class Page:
         if known is not None:
             self.kept[value] = [f"{own} = {known}"]
         else:
-            code = text(self.resolve(self.forward.definition(value)))
+            code = text(self._again_whole(value))
             self.kept[value] = [f"{own} = {code}{shape_comment(self.forward.sizes.shape(value))}"]
         return own
+
+    def _again_whole(self, value: Value) -> Expr:
+        """Return the computation of ``value`` in one expression, with all that has no name inside it."""
+        before, self._patience = self._patience, LONG
+        try:
+            return self.resolve(self.forward.definition(value))
+        finally:
+            self._patience = before
 
     def _gradient_name(self, value: Value) -> str:
         before = self._inside is not None and self._inside.home.get(value, (1,))[0] == 0
@@ -156,6 +167,8 @@ class Page:
                 return name(self._gradient_name(part.data), part.shape)
             if part.op == "let":
                 return self._help(part)
+            if part.op == "T":
+                return transposed(replace(part.args[0], change))
             if part.op != "value":
                 return None
             value: Value = part.data
@@ -172,19 +185,19 @@ class Page:
             definition = self.forward.definition(value)
         except DeriveError:
             return None
-        return self.resolve(definition) if self._depth(definition) <= CHEAP else None
+        return self.resolve(definition) if self._depth(definition) <= self._patience else None
 
     def _depth(self, expr: Expr) -> int:
         """Return the cost of ``expr`` with every unnamed value in it computed again."""
         whole = cost(expr)
         for part in walk(expr):
             if part.op == "value" and part.data.name is None and part.data not in self.scope:
-                if part.data.step is None or part.data in self.used or whole > CHEAP:
+                if part.data.step is None or part.data in self.used or whole > self._patience:
                     continue
                 try:
                     whole += self._depth(self.forward.definition(part.data))
                 except DeriveError:
-                    return CHEAP + 1
+                    return self._patience + 1
         return whole
 
     # -- lines
@@ -202,8 +215,11 @@ class Page:
         target = self.scope.helper(let.key, let.data)
         if target not in self._helpers:
             definition = self.resolve(let.args[0])
-            code = f"{target} = {text(definition, self._like(let))}{shape_comment(let.shape)}"
-            self._helpers[target] = Line(target, None, [code], definition, "", let.shape, None)
+            code = [f"{target} = {text(definition, self._like(let))}"]
+            if definition.op == "overwritten":
+                code = self._overwritten(target, definition, self._like(let))
+            code[-1] += shape_comment(let.shape)
+            self._helpers[target] = Line(target, None, code, definition, "", let.shape, None)
         return name(target, let.shape)
 
     def _line(self, share: Share) -> Line:
@@ -214,6 +230,8 @@ class Page:
         shape = self.forward.sizes.shape(value)
         if gradient.op == "scatter":
             code = self._scattered(target, share, gradient)
+        elif gradient.op == "overwritten":
+            code = self._overwritten(target, gradient, self._like(share.gradient, share.value))
         elif share.first:
             code = [f"{target} = {self._assigned(share, gradient)}"]
         else:
@@ -261,6 +279,19 @@ class Page:
             sign = "=" if share.first else "+="
             code.append(f"{target}[{keys}] {sign} {text(strip(put), self._like(share.gradient, share.value))}")
         return code
+
+    def _overwritten(self, target: str, gradient: Expr, like: str | None) -> list[str]:
+        """Return the statements that make a copy and write into it."""
+        if gradient.op != "overwritten":
+            shown = text(gradient, like)
+            fresh = _is_fresh(gradient) and gradient.op != "expand"
+            return [f"{target} = {shown if fresh else (shown if precedence(gradient) >= ATOM else f'({shown})') + '.clone()'}"]
+        inner, place, value = gradient.args
+        code = self._overwritten(target, inner, like)
+        if place.op == "index" and place.args[0].op == "hole":
+            return [*code, f"{target}[{text(place.args[1])}] = {text(strip(value), like)}"]
+        shown = text(fill(place, name(target, gradient.shape)))
+        return [*code, f"{shown}.zero_()" if is_number(value, 0) else f"{shown}.copy_({text(value, like)})"]
 
     def _own(self, value: Value) -> str | None:
         """Return how the value is written if it is at hand without more ado."""
@@ -375,7 +406,16 @@ class Page:
             for line in block.body:
                 rows += [f"    {row}" for row in _rows(line, before, reasons)]
             rows += [f"    {row}" for row in block.handed]
-        return "\n".join(rows) + "\n"
+        return "\n".join([*self._imports(rows), *rows]) + "\n"
+
+    def _imports(self, rows: list[str]) -> list[str]:
+        """Return the imports of modules that ``rows`` use and that the forward cannot see."""
+        code = "\n".join(row for row in rows if not row.lstrip().startswith("#"))
+        lines = [
+            line for module, line in _IMPORTS.items()
+            if module not in self.scope.names and re.search(rf"(?<![\w.]){module}\.", code)
+        ]  # fmt: skip
+        return [*lines, ""] if lines else []
 
     def _opening(self) -> Iterator[str]:
         if rows := self.prelude:
@@ -385,6 +425,7 @@ class Page:
             yield ""
 
 
+_IMPORTS = {"math": "import math", "torch": "import torch", "F": "import torch.nn.functional as F"}
 _ZERO = Expr("number", (), (), (0, "0"))
 
 
