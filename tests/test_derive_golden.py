@@ -114,7 +114,7 @@ def test_the_names_model_comes_out_in_about_as_many_lines_as_by_hand() -> None:
 
     rows = [row for row in str(backward).split("\n") if row and not row.startswith("#")]
     assert len(backward.gradients) == 26
-    assert len(rows) == 31
+    assert len(rows) <= 32
     assert not backward.page.prelude
 
 

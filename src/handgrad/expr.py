@@ -307,6 +307,8 @@ def multiply(a: Expr, b: Expr) -> Expr:
             return expand(negate(other), shape)
     if strip(a).op == "neg" and strip(b).op == "neg":
         a, b = negate(a), negate(b)
+    if strip(b).op == "div" and is_number(strip(b).args[0], 1) and not is_mask(a):
+        return expand(divide(a, strip(b).args[1]), shape)
     return elementwise("mul", a, b)
 
 
@@ -419,14 +421,32 @@ def index(x: Expr, key: Expr, shape: Shape) -> Expr:
     return Expr("index", (x, key), shape)
 
 
-def index_key(items: Sequence[Any]) -> Expr:
-    """Return the key of an index: expressions, slices, numbers."""
-    return Expr("key", map(argument, items))
+def index_key(items: Sequence[Any], shape: Shape = ()) -> Expr:
+    """Return the key of an index: expressions, slices, numbers; ``shape`` is that of what it picks, if it is known."""
+    return Expr("key", map(argument, items), shape)
 
 
 def scatter(value: Expr, key: Expr, shape: Shape, *, accumulate: bool) -> Expr:
     """Return zeros of ``shape`` with ``value`` written, or added, at ``key``. It becomes two statements."""
     return Expr("scatter", (value, key), shape, accumulate)
+
+
+def hole(shape: Shape) -> Expr:
+    """Return what stands in a place for the tensor that the place is in."""
+    return Expr("hole", (), shape)
+
+
+def fill(place: Expr, x: Expr) -> Expr:
+    """Return ``place`` in ``x``: ``x[:, 0]`` for the place ``hole[:, 0]``."""
+    if place.op == "hole":
+        return x
+    args = [fill(place.args[0], x), *place.args[1:]]
+    return index(args[0], args[1], place.shape) if place.op == "index" else Expr(place.op, args, place.shape, place.data)
+
+
+def overwritten(x: Expr, place: Expr, value: Expr | None = None) -> Expr:
+    """Return a copy of ``x`` with ``value``, or zeros, at ``place``. It becomes two statements."""
+    return Expr("overwritten", (x, place, number(0) if value is None else value), x.shape)
 
 
 def call(function: str, *args: Any, shape: Shape, **kwargs: Any) -> Expr:

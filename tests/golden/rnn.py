@@ -45,8 +45,8 @@ def forward_and_backward(C, Wx, Wh, b, Wy, X, Y):
         logits_at[t] = logits
         h_at[t] = h
 
-    demb = torch.zeros_like(emb)  # (n, T, t)
-    dWx = torch.zeros_like(Wx)  # (t, 6)
+    demb = torch.zeros_like(emb)  # (n, T, 4)
+    dWx = torch.zeros_like(Wx)  # (4, 6)
     dWh = torch.zeros_like(Wh)  # (6, 6)
     db = torch.zeros_like(b)  # (6,)
     dWy = torch.zeros_like(Wy)  # (6, 11)
@@ -54,7 +54,7 @@ def forward_and_backward(C, Wx, Wh, b, Wy, X, Y):
     for t in reversed(range(T)):
         logits, h, h_prev = logits_at[t], h_at[t], h_prev_at[t]
         # loss = loss + F.cross_entropy(logits, Y[:, t]) / T
-        dlogits = (F.softmax(logits, 1) - F.one_hot(Y[:, t], Wy.shape[1])) / n * (1.0 / T)  # (n, 11)
+        dlogits = (F.softmax(logits, 1) - F.one_hot(Y[:, t], Wy.shape[1])) / n / T  # (n, 11)
         # logits = h @ Wy
         dh += dlogits @ Wy.T  # (n, 6)
         dWy += h.T @ dlogits  # (6, 11)
@@ -63,10 +63,10 @@ def forward_and_backward(C, Wx, Wh, b, Wy, X, Y):
         db += dh_in.sum(0)  # (6,)
         dh_prev = dh_in @ Wh.T  # (n, 6)
         dWh += h_prev.T @ dh_in  # (6, 6)
-        dWx += emb[:, t].T @ dh_in  # (t, 6)
-        demb[:, t] += dh_in @ Wx.T  # (n, T, t)
+        dWx += emb[:, t].T @ dh_in  # (4, 6)
+        demb[:, t] += dh_in @ Wx.T  # (n, T, 4)
         dh = dh_prev
     # emb = C[X]
     dC = torch.zeros_like(C)
-    dC.index_put_((X,), demb, accumulate=True)  # (11, t)
+    dC.index_put_((X,), demb, accumulate=True)  # (11, 4)
     return locals()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from handgrad.deriver.memory import real_key, sharing
 from handgrad.deriver.scope import Scope
 from handgrad.deriver.sizes import Sizes
 from handgrad.deriver.spelling import spell, spell_key
@@ -56,6 +57,8 @@ class Forward:
         def convert(item: Any, annotation: str) -> Any:
             if annotation == "Key":
                 return self.key(step)
+            if annotation == "Sharing":
+                return sharing(step, self)
             if annotation.startswith("Exprs"):
                 items = item.value if isinstance(item, Const) else item
                 return [self._expr(one, None) for one in items]
@@ -102,7 +105,15 @@ class Forward:
                 parts.append(listed([self._expr(one, None) for one in item]))
             else:
                 parts.append(self.leaf(item) if isinstance(item, Value) else item)
-        return index_key(parts)
+        return index_key(parts, self._picked(step))
+
+    def _picked(self, step: Step) -> tuple[int, ...]:
+        """Return the shape of what an index picks, or of what an assignment replaces."""
+        if plain(step.op) == "getitem":
+            return self.sizes.shape(step.outs[0])
+        shape = tuple(torch.empty(()).expand(step.args[0].shape)[real_key(step)].shape)
+        given = step.args[2] if len(step.args) > 2 else None
+        return self.sizes.shape(given) if isinstance(given, Value) and given.shape == shape else shape
 
     # -- a value written again
 
@@ -137,7 +148,7 @@ class Forward:
             return Expr("neg", (convert(args[0], "Expr"),), shape)
         if op == "getitem":
             return Expr("index", (convert(args[0], "Expr"), self.key(step)), shape)
-        if op in ("T", "mT") and len(shape) == 2:
+        if (op in ("T", "mT") and len(shape) == 2) or (op == "transpose" and _is_last_two(args, len(shape))):
             return Expr("T", (convert(args[0], "Expr"),), shape)
         made = self._call(step, args, convert, shape)
         if len(step.outs) > 1:
@@ -175,6 +186,11 @@ class Forward:
         if isinstance(item, list | tuple):
             return listed([self._argument(one, convert) for one in item])
         return self.leaf(item)
+
+
+def _is_last_two(args: list[Any], count: int) -> bool:
+    dims = [item.value % count for item in args[1:] if isinstance(item, Const) and isinstance(item.value, int)]
+    return sorted(dims) == [count - 2, count - 1]
 
 
 def _defaults(function: Any) -> dict[str, Any]:

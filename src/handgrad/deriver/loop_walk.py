@@ -123,6 +123,7 @@ class LoopWalk:
         walk.shares = []
         forward, walk.forward.extra = walk.forward, {loop.target: loop.counts[1]}
         for position in handed:
+            walk._given.discard(loop.value(0, position))  # here it stands for what the turn before made
             if position in through:
                 walk._inlined[loop.value(1, position)] = through[position]
             else:
