@@ -96,7 +96,7 @@ def test_the_exact_style_of_the_names_model_is_autograds_to_the_bit(n: int) -> N
     values = dict(zip(inspect.signature(module.forward).parameters, given, strict=True))
     text = pasted(module, backward)
     space: dict[str, Any] = {"torch": torch, "F": torch.nn.functional}
-    exec(text, space)
+    exec(text, space)  # noqa: S102
 
     module.forward(*given).backward()
     with torch.no_grad():

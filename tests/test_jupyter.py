@@ -368,7 +368,7 @@ def test_a_mistake_of_ours_is_one_line_and_the_cell_runs_on(folder: Path) -> Non
         LOAD,
         FORWARD,
         "import handgrad.jupyter.session as s\njudge, s.judge = s.judge, lambda *_, **__: 1 / 0\n" + RIGHT,
-        "s.judge = judge\nimport handgrad.tracer as t\nk = torch.zeros(2)\nValue, t.Value = t.Value, None\n"
+        "s.judge = judge\nimport handgrad.tracer.memory as t\nk = torch.zeros(2)\nValue, t.Value = t.Value, None\n"
         "k.add_(1)\nz = k + 1\nprint(k.tolist(), z.tolist())",
         "t.Value = Value\n" + WRONG,
     )

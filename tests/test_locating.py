@@ -285,3 +285,16 @@ def test_a_gradient_without_a_value_of_its_name_is_named_with_what_it_belongs_to
     assert found(report) == [(7, "sign")]
     assert report["dz"].of == "x @ w"
     assert (report["dw"].verdict, report["dx"].verdict) == ("inherited", "inherited")
+
+
+def test_cells_that_share_names_count_as_one_piece_of_code() -> None:
+    forward = "x, w = torch.randn(5, 3), torch.randn(3, 4)\nh = torch.tanh(x @ w)\nloss = (h ** 2).mean()\n"
+    backward = "dz = dh * (1 + h ** 2)\n", "dz = dz * 1.0\n", "dw = x.T @ dz\ndx = dz @ w.T\n"
+
+    number = judged(forward, "dh = 2.0 / 7\n", "dw = x.T @ (dh * (1 - h ** 2))\n")
+    hidden = judged(forward, "dh = h / 10\n", *backward)
+    call = judged(HELPER.replace("dxhat, dgain = back(dy, gain, xhat)\n", ""), "dxhat, dgain = back(dz, gain, xhat)\n")
+
+    assert [(m.cell, m.kind) for m in number.mistakes] == [(1, "shape")]
+    assert [(m.cell, m.kind) for m in hidden.mistakes] == [(2, "sign")]
+    assert {m.cell for m in call.mistakes} == {1}
