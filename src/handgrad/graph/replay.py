@@ -85,31 +85,28 @@ class Replay:
             return
         tracked = self.differentiable and (step.grad_enabled or not self.obey_no_grad)
         with torch.enable_grad() if tracked else torch.no_grad():
-            written = {before for before, _ in step.writes}
-            clones: dict[Value, Tensor] = {}
-
-            def real(argument: Any) -> Any:
-                if isinstance(argument, Value):
-                    tensor = self[argument]
-                    if argument in written:
-                        tensor = clones.setdefault(argument, tensor.clone())
-                    return tensor
-                if isinstance(argument, Const):
-                    return self._widen(argument.value)
-                if isinstance(argument, dict):
-                    return {key: real(item) for key, item in argument.items()}
-                if isinstance(argument, list | tuple):
-                    return type(argument)(map(real, argument))
-                return argument
-
+            clones = {before: self[before].clone() for before, _ in step.writes}
             func = _WIDER.get(step.op, step.func) if self.dtype is torch.float64 else step.func
-            args, kwargs = real(step.args), real(step.kwargs)
+            args, kwargs = self._real(step.args, clones), self._real(step.kwargs, clones)
             result = self._call(step, func, args, kwargs)
         for value, tensor in zip(step.outs, _tensors_in(result), strict=False):
             if not any(value is after for _, after in step.writes):
                 self._known[value] = self._finish(value, self._cast(tensor))
         for before, after in step.writes:
             self._known[after] = self._finish(after, clones[before])
+
+    def _real(self, argument: Any, clones: dict[Value, Tensor]) -> Any:
+        """Return an argument with tensors in place of values; ``clones`` are what the step may change."""
+        if isinstance(argument, Value):
+            clone = clones.get(argument)
+            return self[argument] if clone is None else clone
+        if isinstance(argument, Const):
+            return self._widen(argument.value)
+        if isinstance(argument, dict):
+            return {key: self._real(item, clones) for key, item in argument.items()}
+        if isinstance(argument, list | tuple):
+            return type(argument)(self._real(item, clones) for item in argument)
+        return argument
 
     def _is_constant(self, step: Step) -> bool:
         """Take what a factory such as `torch.tensor` made from before, if it is the same at every point."""

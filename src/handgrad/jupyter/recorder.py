@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import linecache
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from types import BuiltinFunctionType, FrameType, FunctionType, ModuleType, NoneType, SimpleNamespace, TracebackType
@@ -18,7 +17,7 @@ from torch.overrides import _get_current_function_mode_stack
 from handgrad import claims
 from handgrad.graph import Binding, FrameInfo, Graph, Scope, Value
 from handgrad.source import Statement
-from handgrad.tracer import KEPT_BYTES, Tracer, _name_values, name_modules
+from handgrad.tracer import Tracer, name_modules, name_values
 
 ITERATIONS = 3  # of a training loop, before tracing is suspended
 LOSSES = 8  # iterations of a loop that computes losses and gradients, and changes no parameter that we know
@@ -36,13 +35,12 @@ class Recorder(Tracer):
         """``first_seed`` is the one that PyTorch began with, None where nobody knows: nothing is unseeded then."""
         super().__init__()
         self.first_seed = first_seed
-        self._first_seed = -1 if first_seed is None else first_seed
         self.why_suspended: str | None = None
         self.has_failed = False
         self.is_on = False
         self.began = self._first_step = self._first_update = 0  # what they were when the cell began
         self._is_passive = False  # on the stack of modes, and doing nothing
-        self._rounds = self._bytes = 0
+        self._rounds = self._first_byte = 0
         self._seen_updates = self._seen_calls = self._seen_bindings = 0
         self._fresh: list[Binding] = []  # since the last iteration
         self._losses: set[tuple[Statement, str]] = set()
@@ -53,9 +51,9 @@ class Recorder(Tracer):
 
     def start(self) -> None:
         """Trace from here on: a new cell."""
-        self.began, self._first_step, self._first_update = self._time, len(self.graph.steps), self.updates
+        self.began, self._first_step, self._first_update = self.time, len(self.graph.steps), self.updates
         self.why_suspended, self.has_failed = None, False
-        self._rounds = self._bytes = 0
+        self._rounds, self._first_byte = 0, self.made_bytes
         self._seen_updates, self._seen_calls = self.updates, len(self.backward_calls)
         self._fresh, self._losses = [], set()
         self._seen_bindings = len(self.graph.bindings)
@@ -65,12 +63,11 @@ class Recorder(Tracer):
         """Trace again, if tracing was not suspended in this cell."""
         if self.is_on or self.why_suspended:
             return
-        tables: list[dict[Any, Any]] = [self._frames, self._pending, self._quiet, self._cell_frames]
-        for table in tables:
-            table.clear()  # by the ids of frames and code that may be gone
+        self.forget_frames()
+        self._cell_frames.clear()
         for tensor, before in self._parameters:
             if tensor.shape != before.shape or not torch.equal(tensor.detach(), before):
-                self._known.pop(id(tensor), None)
+                self.take_as_new(tensor)
         self._parameters = []
         self._is_passive, self.is_on = False, True
         self.__enter__()
@@ -82,12 +79,11 @@ class Recorder(Tracer):
         if modes and modes[-1] is self:
             self.__exit__(None, None, None)
         elif self.is_on:  # someone else's mode lies above, or a call is under way: this mode stays and does nothing
-            sys.settrace(self._previous_trace)
+            self.unwatch_lines()
         if self.is_on:
             self.is_on = False
-            held = {id(k.hold): k.hold for k in self._known.values() if k.value.is_parameter}
             with torch._C.DisableTorchFunction():
-                self._parameters = [(t, t.detach().clone()) for t in held.values() if isinstance(t, Tensor)]
+                self._parameters = [(t, t.detach().clone()) for t, value in self.tensors() if value.is_parameter]
 
     def suspend(self, why: str) -> None:
         """Trace no more in this cell."""
@@ -113,8 +109,7 @@ class Recorder(Tracer):
         if not any(mode is self for mode in _modes()):
             super().__enter__()
         else:
-            self._previous_trace = sys.gettrace()
-            sys.settrace(self._on_call)
+            self.watch_lines()
         return self
 
     # -- what is watched, with a limit
@@ -136,13 +131,17 @@ class Recorder(Tracer):
             self._on_bindings()
         if len(self.graph.steps) - self._first_step > MOST_STEPS:
             self.suspend(f"tracing stopped after {MOST_STEPS:,} operations")
+        if self.made_bytes - self._first_byte > MOST_BYTES:
+            self.suspend(f"tracing stopped after {MOST_BYTES / 2**30:g} GiB of tensors")
         return result
 
-    def _on_call(self, frame: FrameType, event: str, argument: Any) -> Any:
-        return self._quietly(super()._on_call, frame, event, argument)
+    def on_call(self, frame: FrameType, event: str, argument: Any) -> Any:
+        """Watch the lines of code whose source is known, as long as this is on."""
+        return self._quietly(super().on_call, frame, event, argument)
 
-    def _on_line(self, frame: FrameType, event: str, argument: Any) -> Any:
-        return self._quietly(super()._on_line, frame, event, argument)
+    def on_line(self, frame: FrameType, event: str, argument: Any) -> Any:
+        """Look up the names of the statement that has just run, as long as this is on."""
+        return self._quietly(super().on_line, frame, event, argument)
 
     def _quietly(self, watch: Callable[..., Any], *arguments: Any) -> Any:
         if self._is_passive:
@@ -154,12 +153,11 @@ class Recorder(Tracer):
             self._fail(error)
             return None
 
-    def _enter(self, frame: FrameType) -> FrameInfo:
+    def new_call(self, frame: FrameType) -> FrameInfo:
         """Let the statements of a cell, each of which IPython runs in a frame of its own, share one."""
-        is_new = id(frame) not in self._frames
-        info = super()._enter(frame)
-        if is_new and info.scope.kind == "module" and info.caller is None:
-            self._frames[id(frame)] = info = self._cell_frames.setdefault(info.scope, info)
+        info = super().new_call(frame)
+        if info.scope.kind == "module" and info.caller is None:
+            return self._cell_frames.setdefault(info.scope, info)
         return info
 
     def _on_bindings(self) -> None:
@@ -180,14 +178,6 @@ class Recorder(Tracer):
         if self._rounds > (LOSSES if self.updates == self._first_update else ITERATIONS):
             self.suspend(f"a training loop: tracing stopped after {self._rounds - 1} iterations")
 
-    def _make(self, kept: Tensor, tensor: Tensor, step: Any) -> Value:
-        value = super()._make(kept, tensor, step)
-        size = tensor.numel() * tensor.element_size()
-        self._bytes += size if size <= KEPT_BYTES else 0
-        if self._bytes > MOST_BYTES:
-            self.suspend(f"tracing stopped after {MOST_BYTES / 2**30:g} GiB of tensors")
-        return value
-
     # -- what is remembered
 
     def gradients(self, bindings: list[Binding], names: Iterable[str] = ()) -> list[Binding]:
@@ -195,7 +185,7 @@ class Recorder(Tracer):
 
         ``names`` are names of tensors, beside those that were traced.
         """
-        names = {name for _, name in self._bound}.union(names)
+        names = self.bound_names.union(names)
         return [
             binding
             for binding in bindings
@@ -205,8 +195,8 @@ class Recorder(Tracer):
 
     def has_seen(self, tensor: Tensor) -> bool:
         """Whether the operation that made ``tensor`` was traced."""
-        known = self._known.get(id(tensor))
-        return known is not None and known.value.step is not None
+        value = self.known_value(tensor)
+        return value is not None and value.step is not None
 
     @property
     def new(self) -> list[Binding]:
@@ -236,7 +226,7 @@ class Recorder(Tracer):
         for value in self.graph.values:
             value.name = value.base_name = None
         graph = replace(self.graph, bindings=bindings)
-        _name_values(graph)
+        name_values(graph)
         name_modules(self, namespace)
         return graph
 
@@ -271,13 +261,7 @@ class Recorder(Tracer):
                 frames.add(serial)
         for serial in [serial for serial in graph.frames if serial not in frames]:
             del graph.frames[serial]
-        self._known = {number: known for number, known in self._known.items() if known.value in kept}
-        memories = {known.memory for known in self._known.values()}
-        self._writes = {m: [w for w in writes if w[2] in kept] for m, writes in self._writes.items() if m in memories}
-        self._bound = {
-            key: value for key, value in self._bound.items() if not isinstance(value, Value) or value in kept
-        }
-        self.backward_calls[:] = [call for call in self.backward_calls if call[1] in kept]
+        self.keep_only(kept)
 
     @property
     def has_compared(self) -> bool:
@@ -302,33 +286,25 @@ class Recorder(Tracer):
         for binding in self.graph.bindings:
             scope, statement = binding.scope, binding.statement
             place = (statement.source.filename, statement.line) if scope.kind == "frame" else scope
-            if scope.kind != "object" or scope.key in self._owners:
+            if scope.kind != "object" or scope.key in self.owners:
                 last[place, binding.name] = binding
         return set(last.values())
 
     def _forget_owners(self) -> None:
         """Drop the objects that only we still hold."""
-        while dead := [n for n in self._owners if _references(self._owners[n]) - _NOBODY <= 1]:
-            for number in dead:
-                del self._owners[number]
-        self._bound = {
-            key: value for key, value in self._bound.items() if key[0].kind != "object" or key[0].key in self._owners
-        }
+        while dead := [n for n in self.owners if _references(self.owners[n]) - _NOBODY <= 1]:
+            self.forget_owners(dead)
 
     def _held_by_others(self) -> Iterator[Value]:
         """Yield the values of tensors that somebody else holds: a list, an object, a closure."""
-        ours = Counter(id(value.tensor) for value in self.graph.values)
-        ours.update(id(known.hold) for known in self._known.values())
-        ours.update(id(tensor) for writes in self._writes.values() for _, tensor, _ in writes)
+        ours = self.references()
         ours.update(id(tensor) for tensor, _ in self._parameters)
-        for known in self._known.values():
-            if not isinstance(known.hold, Tensor):
-                continue
-            others = _references(known.hold) - _NOBODY - ours[id(known.hold)]
-            if _PYTORCH_COUNTS and known.hold._use_count() > 1:  # type: ignore[attr-defined]
+        for tensor, value in list(self.tensors()):
+            others = _references(tensor) - _IN_LOOP - ours[id(tensor)]
+            if _PYTORCH_COUNTS and tensor._use_count() > 1:  # type: ignore[attr-defined]
                 others -= 1  # a graph of autograd that saved it: nobody can reach it there
             if others > 0:
-                yield known.value
+                yield value
 
 
 def _modes() -> list[Any]:
@@ -353,6 +329,7 @@ def _pytorch_counts() -> bool:
 
 _PROBE = SimpleNamespace(hold=object())
 _NOBODY = _references(_PROBE.hold) - 1  # what is counted for something that nobody holds
+_IN_LOOP = next(_references(item) for item, _ in [(object(), None)])  # and that a loop over pairs stands at
 _PYTORCH_COUNTS = _pytorch_counts()
 _LIGHT = (Value, int, float, str, ModuleType, FunctionType, BuiltinFunctionType, type, NoneType)
 
