@@ -413,7 +413,7 @@ class Page:
         code = "\n".join(row for row in rows if not row.lstrip().startswith("#"))
         lines = [
             line for module, line in _IMPORTS.items()
-            if module not in self.scope.names and re.search(rf"(?<![\w.]){module}\.", code)
+            if self.scope.names and module not in self.scope.names and re.search(rf"(?<![\w.]){module}\.", code)
         ]  # fmt: skip
         return [*lines, ""] if lines else []
 

@@ -15,7 +15,6 @@ ONE, HALF, TWENTY, HUNDREDTH = map(number, (1.0, 0.5, 20.0, 0.01))
 ROOT_2 = number(2**0.5, "2**0.5")
 ROOT_2_PI = number((2 * math.pi) ** 0.5, "(2 * math.pi)**0.5")
 ROOT_2_OVER_PI = number((2 / math.pi) ** 0.5, "(2 / math.pi)**0.5")
-SIXTH = number(0.1666666716)  # PyTorch takes 1/6 in float32 for float64, too
 CUBE = number(0.044715)
 ENDS = "x / x.detach().abs()"  # 1 and -1
 
@@ -190,7 +189,8 @@ def softshrink(g: Expr, y: Expr, x: Expr, lambd: Expr = HALF) -> Terms:
 @rule("hardsigmoid", samples=[sample("F.hardsigmoid(3 * x)", x=(3, 5)),
                               sample(f"F.hardsigmoid(3 * ({ENDS}))", kink=True, x=away(3, 5))])  # fmt: skip
 def hardsigmoid(g: Expr, y: Expr, x: Expr) -> Terms:
-    yield to(x, ((y > 0) & (y < 1)) * (SIXTH * g), "1/6 where nothing was cut off (rounded as PyTorch rounds it)")
+    inside = (y > 0) & (y < 1)
+    yield to(x, inside * g / 6, "1/6 where nothing was cut off", exact=inside * (g * number(1 / 6, "1 / 6")))
 
 
 @rule("hardswish", samples=[sample("F.hardswish(3 * x)", x=(3, 5)),

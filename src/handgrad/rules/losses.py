@@ -69,7 +69,7 @@ def mse_loss(g: Expr, y: Expr, x: Expr, target: Expr, reduction: str = "mean", w
     if weight is None and reduction == "mean":
         exact = number(2.0) / product(broadcast(x.shape, target.shape)) * (x - target) * g
     yield to(x, slope, "d(x - t)**2/dx = 2*(x - t)", exact=exact)
-    yield to(target, -slope, "d(x - t)**2/dt = -2*(x - t)")
+    yield to(target, -slope, "d(x - t)**2/dt = -2*(x - t)", exact=None if exact is None else -exact)
 
 
 @rule("l1_loss", samples=[*reductions("F.l1_loss"), sample("F.l1_loss(x, t)", kink=True, x=tied(4, 7), t=tied(4, 7))])
