@@ -110,7 +110,7 @@ class Printer:
         return f"{self.show(expr.args[0], ATOM)}.{expr.data}"
 
     def _key(self, expr: Expr) -> str:
-        return ", ".join(map(self.show, expr.args))
+        return ", ".join(map(self.show, expr.args)) or "()"
 
     def _index(self, expr: Expr) -> str:
         return f"{self.show(expr.args[0], ATOM)}[{self.show(expr.args[1])}]"
@@ -125,6 +125,13 @@ class Printer:
             return f"{like}.new_ones({sizes})"
         full = "new_full" if self.like else "full"
         return f"{like}.{full}({written(tuple(expr.shape))}, {self.show(inner)})"
+
+    def _hole(self, expr: Expr) -> str:
+        return "_"
+
+    def _overwritten(self, expr: Expr) -> str:
+        x, place, value = map(self.show, expr.args)
+        return f"{x} with {place} = {value}"
 
     def _scatter(self, expr: Expr) -> str:
         value, key = expr.args

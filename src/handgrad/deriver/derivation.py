@@ -43,6 +43,7 @@ class Backward:
         scope: Callable[[], Scope] | None = None,
     ) -> None:
         self.graph, self.outputs, self.style, self.upstream = graph, outputs, style, upstream
+        self._new_scope = scope
         self.scope = Scope(graph) if scope is None else scope()
         self.forward = Forward(graph, self.scope)
         found = find_loops(graph, self.scope) if loops else []
@@ -121,6 +122,24 @@ class Backward:
         page.prove(form)
         return page.source(form)
 
+    def as_numpy(self, name: str = "forward_backward") -> str:
+        """Return a module of NumPy, the forward and the backward as one function: see `deriver/numpy_page`.
+
+        Raises:
+            DeriveError: an operation has no form in NumPy.
+            NotVerifiedError: the text computes something else.
+        """
+        from handgrad.deriver.numpy_page import as_numpy
+
+        return as_numpy(self, name)
+
+    def unrolled(self) -> Backward:
+        """Return the same backward with its loops written out."""
+        return Backward(
+            self.graph, self.outputs, self.walk.wrt, self.style,
+            upstream=self.upstream, loops=False, scope=self._new_scope,
+        )  # fmt: skip
+
     # -- running it
 
     def run(self, replay: Replay, seeds: dict[Value, Tensor] | None = None) -> dict[Value, Tensor]:
@@ -134,6 +153,7 @@ class Backward:
             own = self.scope.identifier(value)
             if own is not None:
                 space[own] = replay[value].detach()
+        for value in [*self.scope.known, *page.used]:
             text = self.scope.text(value)
             if text is not None and text.isidentifier():
                 space[text] = replay[value].detach()

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from handgrad.deriver.memory import real_key, sharing
 from handgrad.deriver.scope import Scope
 from handgrad.deriver.sizes import Sizes
 from handgrad.deriver.spelling import spell, spell_key
 from handgrad.errors import DeriveError
-from handgrad.expr import Expr, argument, index_key, keyword, listed, number, raw, written
+from handgrad.expr import Expr, argument, call, index_key, keyword, listed, number, raw, written
 from handgrad.graph import Const, Graph, Step, Value
 from handgrad.rules.table import plain
 
@@ -99,7 +100,9 @@ class Forward:
         parts: list[Any] = []
         for position, item in enumerate(items):
             text = texts[position] if position < len(texts) else None
-            if text is not None:
+            if not isinstance(item, Value | slice) and (array := _as_array(item)) is not None:
+                parts.append(_array_item(array, item, text))
+            elif text is not None:
                 parts.append(raw(text))
             elif isinstance(item, list | tuple):
                 parts.append(listed([self._expr(one, None) for one in item]))
@@ -191,6 +194,27 @@ class Forward:
 def _is_last_two(args: list[Any], count: int) -> bool:
     dims = [item.value % count for item in args[1:] if isinstance(item, Const) and isinstance(item.value, int)]
     return sorted(dims) == [count - 2, count - 1]
+
+
+def _as_array(item: Any) -> Tensor | None:
+    """Return the numbers of a list, a range or an array; None if it is none, or holds tensors."""
+    if not isinstance(item, list | tuple | range) and not hasattr(item, "__array__"):
+        return None
+    try:
+        return torch.as_tensor(list(item) if isinstance(item, range) else item)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def _array_item(array: Tensor, item: Any, text: str | None) -> Expr:
+    """Return an item of a key that holds numbers: as it is if they all differ, as a tensor otherwise."""
+    shown = text or written(item if isinstance(item, list | tuple | range) else array.tolist())
+    differ = array.dtype == torch.bool or (
+        array.ndim <= 1 and bool((array >= 0).all()) and len(set(array.tolist())) == array.numel()
+    )
+    if differ:
+        return Expr("raw", (), array.shape, shown)
+    return call("torch.as_tensor", raw(shown), shape=tuple(array.shape))
 
 
 def _defaults(function: Any) -> dict[str, Any]:

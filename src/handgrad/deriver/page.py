@@ -270,11 +270,10 @@ class Page:
             zeros = text(Expr("expand", (_ZERO,), gradient.shape), self._like(share.gradient, share.value))
             code.append(f"{target} = torch.zeros_like({own})" if own else f"{target} = {zeros}")
         if gradient.data:  # an index may repeat
-            keys += "," * (len(key.args) == 1)
             shown = text(put, self._like(share.gradient, share.value))
             if not put.shape and _is_constant(put):
                 shown = f"torch.full_like({target}[{text(key)}], {shown})"
-            code.append(f"{target}.index_put_(({keys}), {shown}, accumulate=True)")
+            code.append(_accumulated(target, key, put, shown))
         else:
             sign = "=" if share.first else "+="
             code.append(f"{target}[{keys}] {sign} {text(strip(put), self._like(share.gradient, share.value))}")
@@ -285,7 +284,9 @@ class Page:
         if gradient.op != "overwritten":
             shown = text(gradient, like)
             fresh = _is_fresh(gradient) and gradient.op != "expand"
-            return [f"{target} = {shown if fresh else (shown if precedence(gradient) >= ATOM else f'({shown})') + '.clone()'}"]
+            if not fresh:
+                shown = f"{shown if precedence(gradient) >= ATOM else f'({shown})'}.clone()"
+            return [f"{target} = {shown}"]
         inner, place, value = gradient.args
         code = self._overwritten(target, inner, like)
         if place.op == "index" and place.args[0].op == "hole":
@@ -450,6 +451,21 @@ def _blocks_for(blocks: list[Line | LoopLines], only: set[str], needed: bool) ->
                 read = {str(part.data) for part in walk(line.gradient) if part.op == "name"}
                 wanted |= read if needed else read & helping
     return kept[::-1]
+
+
+def _accumulated(target: str, key: Expr, put: Expr, shown: str) -> str:
+    """Return the statement that adds ``put`` at indices that may repeat."""
+    if all(item.op not in ("raw", "number", "list") for item in key.args):
+        return f"{target}.index_put_(({text(key)}{',' * (len(key.args) == 1)}), {shown}, accumulate=True)"
+    arrays = [d for d, item in enumerate(key.args) if item.op != "raw"]
+    rest = [str(item.data) if item.op == "raw" else ":" for item in key.args]
+    if len(arrays) == 1 and len(key.args[arrays[0]].shape) == 1 and all(":" in item or item == "..." for item in rest):
+        dim = arrays[0] - len(rest) if "..." in rest[: arrays[0]] else arrays[0]
+        part = "" if all(item in (":", "...") for item in rest) else f"[{', '.join(rest)}]"
+        return f"{target}{part}.index_add_({dim}, {text(key.args[arrays[0]])}, {shown})"
+    places = f"torch.arange({target}.numel()).view_as({target})[{text(key)}].flatten()"
+    flat = f"{shown if precedence(put) >= ATOM else f'({shown})'}.flatten()"
+    return f"{target}.view(-1).index_add_(0, {places}, {flat})"
 
 
 def _words(statement: object) -> set[str]:

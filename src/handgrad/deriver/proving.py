@@ -63,7 +63,8 @@ def check_sample(sample: Sample, *, seed: int = 0) -> Backward:
 
 def function_of(sample: Sample) -> Callable[..., Any]:
     """Return a sample as a function whose source is known."""
-    code = f"def forward({', '.join(sample.inputs)}):\n    out = {sample.text}\n    return out\n"
+    rows = [*filter(None, sample.before.split("; ")), f"out = {sample.text}", "return out"]
+    code = f"def forward({', '.join(sample.inputs)}):\n" + "".join(f"    {row}\n" for row in rows)
     filename = f"<sample {next(_count)}>"
     source.register(filename, code)
     space: dict[str, Any] = {"torch": torch, "F": F, "math": math}

@@ -14,14 +14,16 @@ from typing import Literal
 from handgrad.deriver.forward import Forward
 from handgrad.deriver.loop_walk import LoopWalk
 from handgrad.deriver.loops import Loop
+from handgrad.deriver.memory import check_tracked, writes_itself
 from handgrad.deriver.shares import LoopShares, Share
 from handgrad.errors import DeriveError, NotDifferentiableError
-from handgrad.expr import Expr, add, cost, number, unbroadcast
+from handgrad.expr import Expr, add, cost, is_number, let, number, overwritten, strip, unbroadcast
 from handgrad.graph import Graph, Step, Value
 from handgrad.rules.table import CONSTANT, bind, find, plain
 
 Style = Literal["plain", "exact"]
 _PLAIN = "passes the gradient on"  # the end of a reason that goes without saying beside others
+WRITTEN = ("scatter", "overwritten")  # gradients that take statements, not an expression
 LONGEST = 6  # a gradient that costs more is not written inside another one
 
 
@@ -66,10 +68,22 @@ class Walk:
 
     def reverse(self, step: Step) -> None:
         """Let the rule of ``step`` give its inputs their shares."""
+        if step.writes and self._pass_by(step):
+            return
         if any(value in self.needed and value not in self.wrt for value in step.made):
             gradients = [self._gradient(value, step) if value in self.needed else None for value in _results(step)]
             if any(gradient is not None for gradient in gradients):
                 self._apply(step, gradients)
+
+    def _pass_by(self, step: Step) -> bool:
+        """Pass an assignment that changes nothing, such as the one at the end of ``x[:, 0] -= 1``."""
+        before, after = step.writes[0]
+        if not writes_itself(step) or before not in self.needed:
+            return False
+        gradient = self._gradient(after, step)
+        if gradient is not None:
+            self.give(before, gradient, "it is written where it stands already", step)
+        return True
 
     def _apply(self, step: Step, gradients: list[Expr | None]) -> None:
         rule = find(step.op, f"{step.site}: `{step.text}`")
@@ -98,7 +112,7 @@ class Walk:
                 self._allow_unknown(value, step)
             chosen = term.exact if self.style == "exact" and term.exact is not None else term.gradient
             fitted, reason = (
-                (chosen, "") if chosen.op == "scatter" else unbroadcast(chosen, self.forward.sizes.shape(value))
+                (chosen, "") if chosen.op in WRITTEN else unbroadcast(chosen, self.forward.sizes.shape(value))
             )
             why = self._chained(step, term.why)
             if reason:
@@ -119,6 +133,10 @@ class Walk:
 
     def give(self, value: Value, gradient: Expr, why: str, step: Step) -> None:
         """Add a share to the gradient of ``value``."""
+        if gradient.op == "scatter" and (whole := self._put_back(value, gradient)) is not None:
+            gradient, why = whole, f"{why}; the rest as it was"
+        if gradient.op == "overwritten" and (value in self._given or self._pending.get(value)):
+            gradient = let(f"d{plain(step.op)}", gradient)
         share = Share(value, gradient, why, step)
         if self._has_line(value):
             share.first = value not in self._given
@@ -129,6 +147,25 @@ class Walk:
             self.shares.append(share)
         else:
             self._pending.setdefault(value, []).append(share)
+
+    def _put_back(self, value: Value, gradient: Expr) -> Expr | None:
+        """Return the gradient that replaces one with a gap, if ``gradient`` belongs into the gap: `x[0] *= 2`."""
+        shares = [s for s in self.shares if isinstance(s, Share) and s.value is value] + self._pending.get(value, [])
+        if len(shares) != 1 or gradient.data or shares[0].gradient.op != "overwritten":
+            return None
+        whole, place, gap = shares[0].gradient.args
+        if not is_number(gap, 0) or place.op != "index" or place.args[0].op != "hole":
+            return None
+        if place.args[1].key[:2] + place.args[1].key[3:] != gradient.args[1].key[:2] + gradient.args[1].key[3:]:
+            return None
+        put = strip(gradient.args[0])
+        if shares[0] in self.shares:
+            self.shares.remove(shares[0])
+            self._given.discard(value)
+        else:
+            self._pending.pop(value)
+        same = put.op == "index" and put.args[0].key == whole.key and put.args[1].key == place.args[1].key
+        return whole if same else overwritten(whole, place, put)
 
     def _has_line(self, value: Value) -> bool:
         return (value.name is not None or value in self._forced) and value not in self.seeds
@@ -143,7 +180,7 @@ class Walk:
         if not shares:
             return None
         readers = sum(1 for item in step.inputs if item in self.needed)
-        if not any(s.gradient.op == "scatter" for s in shares):
+        if not any(s.gradient.op in WRITTEN for s in shares):
             whole = shares[0].gradient
             for share in shares[1:]:
                 whole = add(whole, share.gradient)
@@ -191,13 +228,14 @@ def _results(step: Step) -> list[Value]:
 
 def needed(graph: Graph, outputs: Iterable[Value], wrt: set[Value]) -> set[Value]:
     """Return the values on a path from ``wrt`` to ``outputs`` that carry a gradient."""
-    carries = set(wrt)
+    carries, known = set(wrt), graph.ancestors(*outputs)
     for step in graph.steps:
         if not step.grad_enabled or plain(step.op) in CONSTANT:
             continue
         if any(value in carries for value in step.inputs):
             carries.update(value for value in step.made if value.is_floating)
-    return carries & graph.ancestors(*outputs)
+    check_tracked(graph, carries, known)
+    return carries & known
 
 
 def seed(output: Value, forward: Forward, *, upstream: bool) -> Expr:

@@ -9,9 +9,11 @@ from handgrad.rules import (
     attention,
     class_losses,
     constants,
+    distances,
     indexing,
     joins,
     losses,
+    memory,
     normalisation,
     parts,
     pointwise,
@@ -26,7 +28,7 @@ from handgrad.rules.table import CONSTANT, RULES, Exprs, Key, Rule, Sample, Term
 
 __all__ = [
     "CONSTANT", "RULES", "Exprs", "Key", "Rule", "Sample", "Term", "Terms", "activations", "arithmetic",
-    "attention", "bind", "class_losses", "constants", "find", "indexing", "joins", "losses", "normalisation",
-    "parts", "pointwise", "products", "random", "reductions", "rule", "sample", "shapes", "softmaxes", "to",
-    "trigonometry",
+    "attention", "bind", "class_losses", "constants", "distances", "find", "indexing", "joins", "losses", "memory",
+    "normalisation", "parts", "pointwise", "products", "random", "reductions", "rule", "sample", "shapes",
+    "softmaxes", "to", "trigonometry",
 ]  # fmt: skip

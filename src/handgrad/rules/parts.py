@@ -164,7 +164,7 @@ def pad(g: Expr, y: Expr, x: Expr, pad: Sequence[int], mode: str = "constant", v
             sides = [Ellipsis, *sides[lead:]]
         yield to(x, index(g, index_key(sides), x.shape) if sides else g, "a border is cut off again")
     elif len(pad) == 2:
-        yield from _own_border(g, x, *pad, mode)
+        yield from _own_border(g, x, pad[0], pad[1], mode)
     else:
         raise NotImplementedError(f"`{mode}` along several dimensions: pad one after the other, or index")
 

@@ -55,11 +55,15 @@ class Sample(NamedTuple):
     text: str
     inputs: dict[str, Any]  # name -> shape, or a maker such as `positive(3, 4)`
     kink: bool = False  # no finite difference: the point lies on a kink, or the gradient is stopped
+    before: str = ""  # statements that run before it
 
 
-def sample(text: str, *, kink: bool = False, **inputs: Any) -> Sample:
-    """Return a sample; ``inputs`` are shapes of random tensors, or makers from `handgrad.rules.makers`."""
-    return Sample(text, inputs, kink)
+def sample(text: str, *, kink: bool = False, before: str = "", **inputs: Any) -> Sample:
+    """Return a sample; ``inputs`` are shapes of random tensors, or makers from `handgrad.rules.makers`.
+
+    ``before`` holds statements that run before the expression: ``y = x.clone(); y[0] = 1``.
+    """
+    return Sample(text, inputs, kink, before)
 
 
 @dataclass(frozen=True)

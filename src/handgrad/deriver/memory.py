@@ -1,0 +1,161 @@
+"""Tensors that share memory: where a write to one shows in another, and which writes hide nothing.
+
+A slice, a transpose or a view is the tensor itself, seen otherwise. Written in place, it changes what it was taken
+from; the trace says so with a step called ``overlay``. Here the views between the two are found again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from handgrad.errors import DeriveError
+from handgrad.expr import Expr, fill, hole, replace
+from handgrad.graph import Const, Graph, Step, Value
+from handgrad.rules.memory import Sharing
+from handgrad.rules.table import bind, find, plain
+
+if TYPE_CHECKING:
+    from handgrad.deriver.forward import Forward
+
+VIEWS = frozenset([
+    "getitem", "select", "narrow", "view", "reshape", "flatten", "unflatten", "ravel", "view_as", "reshape_as", "T",
+    "mT", "H", "mH", "t", "adjoint", "transpose", "permute", "movedim", "moveaxis", "squeeze", "unsqueeze", "diagonal",
+    "unfold", "unbind", "split", "chunk", "tensor_split", "atleast_1d", "atleast_2d", "atleast_3d", "expand",
+])  # fmt: skip
+
+
+def changes(step: Step) -> list[tuple[Value, Value]]:
+    """Return the values whose numbers a step changes, before and after: those it writes to, or what shares them."""
+    return [(step.args[0], step.outs[0])] if step.op == "overlay" else step.writes
+
+
+def origin(value: Value) -> Value:
+    """Return what the tensor of ``value`` stood for before all writes."""
+    while value.step is not None:
+        before = [old for old, new in changes(value.step) if new is value]
+        if not before:
+            break
+        value = before[0]
+    return value
+
+
+def sharing(step: Step, forward: Forward) -> Sharing:
+    """Return what the two tensors of an ``overlay`` have to do with each other."""
+    tensor, written = step.args[:2]
+    here, there = (_places(item) for item in step.args[2:])
+    known, changed = set(here.flatten().tolist()), set(there.flatten().tolist())
+    if not known & changed:
+        return Sharing("apart")
+    if here.shape == there.shape and bool((here == there).all()):
+        return Sharing("same")
+    whole = known <= changed
+    inward = _views(written, tensor)
+    if inward is not None:
+        return Sharing("whole" if whole else "inside", _place(inward, tensor, forward))
+    outward = _views(tensor, written)
+    if outward is not None and whole:
+        return Sharing("around", back=lambda g: _back(g, outward, forward))
+    return Sharing("unknown")
+
+
+def _places(geometry: Const) -> Tensor:
+    """Return the number of each element in its memory."""
+    sizes, strides, first = geometry.value
+    last = first + sum((n - 1) * stride for n, stride in zip(sizes, strides, strict=True))
+    return torch.arange(last + 1).as_strided(sizes, strides, first)
+
+
+def _views(view: Value, base: Value) -> list[tuple[Step, Value]] | None:
+    """Return the steps that lead from ``base`` to ``view``, a part of it; None if there are no such."""
+    steps: list[tuple[Step, Value]] = []
+    current, end = origin(view), origin(base)
+    while current is not end:
+        step = current.step
+        if step is None or plain(step.op) not in VIEWS or not step.grad_enabled:
+            return None
+        steps.insert(0, (step, current))
+        current = origin(step.args[0])
+    return steps
+
+
+def _place(steps: list[tuple[Step, Value]], base: Value, forward: Forward) -> Expr:
+    """Return where in ``base`` the view at the end of ``steps`` is."""
+    place = hole(forward.sizes.shape(base))
+    for step, made in steps:
+        parent = step.args[0]
+
+        def change(part: Expr, parent: Value = parent) -> Expr | None:
+            return hole(part.shape) if part.op == "value" and part.data is parent else None
+
+        place = fill(replace(forward.definition(made), change), place)
+    return place
+
+
+def _back(g: Expr, steps: list[tuple[Step, Value]], forward: Forward) -> Expr:
+    """Return what a tensor gets if ``g`` is the gradient of the view of it at the end of ``steps``."""
+    for step, made in reversed(steps):
+        rule = find(step.op, str(step.site))
+        if rule is None or rule.many or g.op == "scatter":
+            raise NotImplementedError("a view of a view was read after its memory was written: index once")
+        given, named = bind(rule, step.args, step.kwargs, forward.convert(step))
+        terms = list(rule.function(g, forward.leaf(made), *given, **named))
+        g = next(term.gradient for term in terms if term.target.data is step.args[0])
+    return g
+
+
+# -- writes that hide nothing
+
+
+def writes_itself(step: Step) -> bool:
+    """Whether an assignment writes what stands there already, as that of ``x[:, 0] -= 1`` does at last."""
+    if plain(step.op) != "setitem" or not isinstance(step.args[2], Value):
+        return False
+    before = step.args[0].step
+    if before is None or before.op != "overlay" or before.args[1] is not step.args[2]:
+        return False
+    picked = _places(before.args[2])[real_key(step)]
+    own = _places(before.args[3])
+    return picked.shape == own.shape and bool((picked == own).all())
+
+
+def are_apart(one: Step, other: Step) -> bool:
+    """Whether two assignments to tensors of one shape write to different places, whatever the numbers are."""
+    places = []
+    for step in (one, other):
+        key = real_key(step)
+        if any(isinstance(item, Tensor) for item in (key if isinstance(key, tuple) else (key,))):
+            return False
+        shape = step.args[0].shape
+        places.append(set(torch.arange(torch.Size(shape).numel()).reshape(shape)[key].flatten().tolist()))
+    return not places[0] & places[1]
+
+
+def real_key(step: Step) -> Any:
+    """Return the key of an index or an assignment as it was."""
+
+    def real(item: Any) -> Any:
+        if isinstance(item, Value):
+            return item.value
+        if isinstance(item, Const):
+            return item.value
+        return type(item)(map(real, item)) if isinstance(item, list | tuple) else item
+
+    return real(step.args[1])
+
+
+def check_tracked(graph: Graph, carries: set[Value], known: set[Value]) -> None:
+    """Refuse writes that autograd does not see to values that it does.
+
+    Raises:
+        DeriveError: there is one.
+    """
+    for step in graph.steps:
+        for before, after in [] if step.grad_enabled else changes(step):
+            if before in carries and after in known and not after.is_parameter and step.op != "detach":
+                raise DeriveError(
+                    f"{step.site}: `{step.text}` changes a value in place under torch.no_grad(), and autograd passes "
+                    "the gradient on as if nothing had happened: write outside of no_grad, or into a clone"
+                )
