@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from handgrad.function_check import check_function
     from handgrad.graph import Graph
     from handgrad.rules import rule
+    from handgrad.simplifier import Simplification, simplify
     from handgrad.tracer import trace
 
     __version__: str
@@ -28,6 +29,7 @@ __all__ = [
     "Comparison",
     "Graph",
     "HandgradError",
+    "Simplification",
     "__version__",
     "as_function",
     "assert_backward",
@@ -40,6 +42,7 @@ __all__ = [
     "compare_pass",
     "derive",
     "rule",
+    "simplify",
     "trace",
 ]
 
@@ -61,6 +64,8 @@ _MODULE_OF = {
     "load_ipython_extension": "handgrad.jupyter",  # `%load_ext handgrad` asks for these two
     "unload_ipython_extension": "handgrad.jupyter",
     "rule": "handgrad.rules",
+    "simplify": "handgrad.simplifier",
+    "Simplification": "handgrad.simplifier",
     "trace": "handgrad.tracer",
 }
 
