@@ -85,6 +85,14 @@ def test_numbers_of_the_user_keep_their_names() -> None:
     assert code(backward) == ["dx = torch.where(out > 0, dout, slope * dout)"]
 
 
+def test_truth_values_are_not_given_a_minus() -> None:
+    def forward(x: Tensor) -> Tensor:
+        out = F.relu(-x)
+        return out
+
+    assert code(derive(forward, random(4, 3))) == ["dx = -((out > 0) * dout)"]
+
+
 # -- lines that help other lines
 
 

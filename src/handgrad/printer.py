@@ -85,7 +85,11 @@ class Printer:
         return f"[{', '.join(map(self.show, expr.args))}]"
 
     def _neg(self, expr: Expr) -> str:
-        inner = expr.args[0]
+        inner = first = expr.args[0]
+        while first.op in ("mul", "div"):
+            first = first.args[0]
+        if precedence(first) <= BITS or first.op == "not":  # truth values have no minus: -((x > 0) * y)
+            return f"-({self.show(inner)})"
         return "-" + self.show(inner, SIGN if inner.op != "mul" and inner.op != "div" else PRODUCT)
 
     def _not(self, expr: Expr) -> str:
