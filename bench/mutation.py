@@ -2,7 +2,7 @@
 
     python bench/mutation.py [--only atomic] [--category sign] [--limit 100] [--seed 1] [--combinations 200]
 
-Whether a mutant is wrong at all is decided in `mutants/truth.py`, without handgrad: the mutated pass and the right one run in float64,
+Whether a mutant is wrong at all is decided without handgrad, in `mutants/truth.py`: both passes run in float64,
 statement by statement, at two points, where every gradient that the mutated line reads is replaced by the same random
 noise in both. What is equal then, and in the plain run, is another right spelling, and calling it wrong is a false
 alarm. A gradient counts as its last line leaves it, and, if it is returned, as it is returned. Exit status 1 if a bar

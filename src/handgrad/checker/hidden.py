@@ -7,17 +7,21 @@ the gradient is found by its numbers: the first times round a loop are right, or
 from __future__ import annotations
 
 import ast
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from handgrad.checker.lines import Judged, Lines
+from handgrad.checker.series import depends
 from handgrad.checker.truth import WidePoint
 from handgrad.claims import Claim, Event, names_of_gradient
-from handgrad.graph import Binding, Graph, Value
+from handgrad.graph import Binding, Graph, Scope, Value
 from handgrad.source import enclosing
 
 MOST_TURNS = 64
 MOST_NAMES = 24
+SECONDS = 3.0
+"""How long the search for the values of names may take, in time of the processor."""
 
 
 @dataclass(eq=False)
@@ -52,8 +56,10 @@ class Hidden:
         self.lines.finals = set(lines.finals)
         self.series = self._find()
         groups = self._groups()
+        end = time.thread_time() + SECONDS
         for series in self.series:
-            self._assign(series, groups)
+            if time.thread_time() < end:
+                self._assign(series, groups)
         self.series = [series for series in self.series if series.of is not None]
         self.lines.points = [WidePoint(p, [v for s in self.series for v in s.of or ()]) for p in self.lines.points]
 
@@ -64,18 +70,23 @@ class Hidden:
         forward, given = self.lines.points[0].forward_values, self.lines.given
         read = self.graph.ancestors(*(claim.final for claim, _ in self.wrong if claim.final is not None))
         loss = self.lines.points[0].loss
-        by_name: dict[tuple[int, ast.AST | None, str], list[Binding]] = {}
+        by_name: dict[tuple[Scope, ast.AST | None, str], list[Binding]] = {}
         for binding in self.graph.bindings:
             value = binding.value
             if value is None or value not in read or value in forward or value in given or value.step is None:
                 continue
             if not value.is_floating or value.time < loss.time or isinstance(binding.statement.node, ast.FunctionDef):
                 continue
-            by_name.setdefault((binding.frame, _loop(binding), str(binding.access)), []).append(binding)
+            by_name.setdefault(
+                (self.graph.frames[binding.frame].scope, _loop(binding), str(binding.access)), []
+            ).append(binding)
         found = []
-        for (_, _, name), bindings in by_name.items():
+        for (_, loop, name), bindings in by_name.items():
+            if loop is None:
+                found += [Series(name, [chain]) for chain in _chains(bindings)]
+                continue
             series = Series(name, list(_turns(bindings)))
-            if len(series.turns) <= MOST_TURNS and len(series.ends) == len(series.turns):
+            if len(series.turns) <= MOST_TURNS:
                 found.append(series)
         return found[:MOST_NAMES]
 
@@ -200,3 +211,16 @@ def _turns(bindings: Iterable[Binding]) -> Iterator[list[Binding]]:
         turn.append(binding)
     if turn:
         yield turn
+
+
+def _chains(bindings: Iterable[Binding]) -> Iterator[list[Binding]]:
+    """Divide the bindings of a name outside loops where it stands for something new."""
+    chain: list[Binding] = []
+    for binding in bindings:
+        assert binding.value is not None
+        if chain and chain[-1].value is not None and not depends(binding.value, chain[-1].value):
+            yield chain
+            chain = []
+        chain.append(binding)
+    if chain:
+        yield chain

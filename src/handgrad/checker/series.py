@@ -21,7 +21,7 @@ def ends_of_series(claim: Claim) -> list[Value]:
             value = binding.value
             if value is None:
                 continue
-            if previous is not None and not _depends(value, previous):
+            if previous is not None and not depends(value, previous):
                 ends.append(previous)
                 count += 1
             previous = value
@@ -30,7 +30,8 @@ def ends_of_series(claim: Claim) -> list[Value]:
     return ends
 
 
-def _depends(value: Value, on: Value) -> bool:
+def depends(value: Value, on: Value) -> bool:
+    """Whether ``value`` was computed from ``on``."""
     stack, seen = [value], set()
     while stack:
         current = stack.pop()

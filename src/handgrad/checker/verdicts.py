@@ -11,7 +11,7 @@ from handgrad.checker.lines import Judged
 from handgrad.checker.numbers import Numbers
 from handgrad.checker.reasons import Reasons, finding
 from handgrad.checker.resolution import Resolution
-from handgrad.claims import Claim, Event
+from handgrad.claims import Claim, Event, same_names
 from handgrad.diagnosis import Mistake
 from handgrad.diagnosis.hazards import alias_hazards, early_reads, wrong_references
 from handgrad.diagnosis.repair import Patience
@@ -158,7 +158,9 @@ class Verdicts:
         """Whether a later line of another gradient reads it, so that its author held it to be complete."""
         last = claim.events[-1].last
         return any(
-            binding.time > last.time and binding.frame == last.frame and claim.name in binding.statement.names
+            binding.time > last.time
+            and same_names(self.known.graph, binding.frame, last.frame)
+            and claim.name in binding.statement.names
             for other in self.known.claimed.claims
             if other is not claim
             for binding in other.bindings

@@ -7,7 +7,17 @@ with (``cmp("X", dX, X)``, or anything else that sets it beside ``X.grad``), or 
 
 from handgrad.claims.claim import Claim, ClaimedPass, Event
 from handgrad.claims.losses import LOSS_NAMES
-from handgrad.claims.names import assigned, is_argument, names_of_gradient
+from handgrad.claims.names import assigned, is_argument, names_of_gradient, same_names
 from handgrad.claims.search import find_passes
 
-__all__ = ["LOSS_NAMES", "Claim", "ClaimedPass", "Event", "assigned", "find_passes", "is_argument", "names_of_gradient"]
+__all__ = [
+    "LOSS_NAMES",
+    "Claim",
+    "ClaimedPass",
+    "Event",
+    "assigned",
+    "find_passes",
+    "is_argument",
+    "names_of_gradient",
+    "same_names",
+]

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from handgrad.graph import Binding
+from handgrad.graph import Binding, Graph
 from handgrad.source import Access, Statement, access_of
 
 CONVENTIONS = [
@@ -76,3 +76,8 @@ def operands(node: ast.AST | None) -> list[ast.expr]:
     if isinstance(node, ast.Call):
         return [*([node.func.value] if isinstance(node.func, ast.Attribute) else []), *node.args]
     return []
+
+
+def same_names(graph: Graph, frame: int, other: int) -> bool:
+    """Whether two frames share their names: cells of a notebook run in frames of their own."""
+    return frame == other or graph.frames[frame].scope == graph.frames[other].scope

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from handgrad.claims.claim import Made
-from handgrad.claims.names import operands
+from handgrad.claims.names import operands, same_names
 from handgrad.graph import Binding, Const, Failure, Graph, Value
 from handgrad.source import access_of
 
@@ -19,7 +19,7 @@ def meant_as_gradients(graph: Graph, doubtful: list[Made], made: list[Made]) -> 
     found = []
     for binding, candidates, loss in doubtful:
         number, value = binding.number, binding.value
-        if claimed.intersection(candidates) or (number is not None and number == int(number)):
+        if claimed.intersection(candidates) or (number is not None and number.is_integer()):
             continue
         if value is not None and value.shape != candidates[0].shape:
             continue
@@ -27,8 +27,8 @@ def meant_as_gradients(graph: Graph, doubtful: list[Made], made: list[Made]) -> 
         readers = [
             other
             for other, of, _ in made
-            if other.time > binding.time and other.frame == binding.frame and name in other.statement.names
-            and other.name != binding.name and above.intersection(of)
+            if other.time > binding.time and same_names(graph, other.frame, binding.frame)
+                and name in other.statement.names and other.name != binding.name and above.intersection(of)
         ]  # fmt: skip
         if readers:
             if number is not None:
@@ -47,12 +47,12 @@ def _as_value(graph: Graph, binding: Binding, number: float, of: Value) -> None:
     binding.value = value
     own = str(binding.access)
     for step in graph.steps:
-        if step.time > binding.time and step.frame == binding.frame:
+        if step.time > binding.time and same_names(graph, step.frame, binding.frame):
             texts = [str(access_of(node)) for node in operands(step.site.node)]
             if own in texts:
                 step.args = [value if isinstance(a, Const) and a.value == number else a for a in step.args]
     seen: list[Binding | Failure] = [*graph.bindings, *graph.failures]
     for later in seen:
-        if later.time > binding.time and later.frame == binding.frame and later.visible:
+        if later.time > binding.time and same_names(graph, later.frame, binding.frame) and later.visible:
             later.visible[own] = value
             binding.visible = binding.visible or later.visible

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from handgrad.claims import Claim, Event, assigned, names_of_gradient
+from handgrad.claims import Claim, Event, assigned, names_of_gradient, same_names
 from handgrad.diagnosis.problem import Problem, WrongBlock
 from handgrad.diagnosis.repair import Cure, find_cure
 from handgrad.diagnosis.rewriting import copied
@@ -50,7 +50,7 @@ def _call(problem: Problem, block: WrongBlock) -> Event | None:
     statement = info.call_site
     seen: dict[str, Any] = {}
     for binding in problem.graph.bindings:
-        if binding.frame != info.caller or not binding.visible:
+        if not same_names(problem.graph, binding.frame, info.caller) or not binding.visible:
             continue
         if binding.statement is statement and binding.time > last.time:
             if binding.value is problem.claim.final:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from handgrad.claims import Claim, Event
+from handgrad.claims import Claim, Event, same_names
 from handgrad.diagnosis.rewriting import OWN, Lent, PlainNames, copied, placeholder, real, values_of
 from handgrad.graph import Graph, Value
 from handgrad.precision import FEW_DIGITS, close
@@ -181,15 +181,14 @@ class Problem:
 
     def paths(self, event: Event) -> dict[str, Any]:
         """Return what attribute paths and items stood for when ``event`` ran."""
-        frames = self.graph.frames
-        scope = frames[event.bindings[0].frame].scope  # cells of a notebook have frames of their own, and share names
+        frame = event.bindings[0].frame
         found = {}
         for binding in self.graph.bindings:
             if binding.time > event.last.time:
                 break
             if not binding.access.parts or str(binding.access) == self.claim.name:
                 continue
-            if frames[binding.frame].scope == scope:
+            if same_names(self.graph, binding.frame, frame):
                 found[str(binding.access)] = binding
         return found
 

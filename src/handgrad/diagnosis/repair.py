@@ -17,7 +17,7 @@ from handgrad.source import Statement
 
 TRIES = 3000
 SECONDS = 3.0
-"""How long the search for one line may take; what is found earlier does not depend on it."""
+"""How long the search for one line may take, in time of the processor; what is found earlier does not depend on it."""
 
 
 class Patience:
@@ -52,11 +52,11 @@ def find_cure(problem: Problem, block: WrongBlock, last: ast.stmt | None = None)
     searched = problem.claim.name, tuple(event.last.statement for event in events)
     if last is None and searched in problem.patience.hopeless:
         return None
-    start = time.monotonic()
+    start = time.thread_time()
     try:
         cure = _searched(problem, events, nodes, start + min(SECONDS, problem.patience.seconds))
     finally:
-        problem.patience.seconds -= time.monotonic() - start
+        problem.patience.seconds -= time.thread_time() - start
     if cure is None and last is None:
         problem.patience.hopeless.add(searched)
     return cure
@@ -78,7 +78,7 @@ def _searched(problem: Problem, events: list[Event], nodes: list[ast.stmt], end:
             continue
         seen.add(key)
         spent += 1
-        if spent > TRIES or time.monotonic() > end:
+        if spent > TRIES or time.thread_time() > end:
             break
         first = problem.run(events, changed, 0)
         if first is None:
