@@ -29,18 +29,23 @@ def test_the_examples_of_docstrings_run(name: str) -> None:
     assert failed == 0
 
 
-def test_the_examples_of_the_readme_run() -> None:
-    failed, attempted = doctest.testfile(str(ROOT / "README.md"), module_relative=False, encoding="utf-8")
+@pytest.mark.parametrize(("page", "fewest"), [("README.md", 20), ("docs/derive.md", 5)])
+def test_the_examples_of_a_page_run(page: str, fewest: int) -> None:
+    failed, attempted = doctest.testfile(str(ROOT / page), module_relative=False, encoding="utf-8")
 
-    assert attempted > 20
+    assert attempted > fewest
     assert failed == 0
 
 
-CONSOLE = re.findall(r"```console\n\$ (.*)\n([\s\S]*?)```", (ROOT / "README.md").read_text())
+CONSOLE = [
+    shown
+    for page in (ROOT / "README.md", ROOT / "docs/derive.md")
+    for shown in re.findall(r"```console\n\$ (.*)\n([\s\S]*?)```", page.read_text())
+]
 
 
 @pytest.mark.parametrize(("command", "shown"), CONSOLE, ids=[command for command, _ in CONSOLE])
-def test_the_readme_shows_what_the_command_prints(command: str, shown: str, tmp_path: Path) -> None:
+def test_a_page_shows_what_the_command_prints(command: str, shown: str, tmp_path: Path) -> None:
     assert command.startswith("handgrad ")
 
     (tmp_path / "examples").symlink_to(ROOT / "examples")

@@ -19,7 +19,7 @@ from handgrad.deriver.shares import LoopShares, Share
 from handgrad.errors import DeriveError, NotDifferentiableError
 from handgrad.expr import Expr, add, cost, is_number, let, number, overwritten, strip, unbroadcast
 from handgrad.graph import Graph, Step, Value
-from handgrad.rules.table import CONSTANT, bind, find, plain
+from handgrad.rules.table import CONSTANT, Term, bind, find, plain
 
 Style = Literal["plain", "exact"]
 _PLAIN = "passes the gradient on"  # the end of a reason that goes without saying beside others
@@ -104,7 +104,7 @@ class Walk:
                          rule.function(first, results[0], *given, **named))  # fmt: skip
         except NotImplementedError as error:
             raise DeriveError(f"{step.site}: `{step.text}`: {error}") from None
-        for term in terms:
+        for term in _twice(terms):
             if term.target.op != "value" or term.target.data not in self.needed:
                 continue
             value: Value = term.target.data
@@ -213,6 +213,16 @@ class Walk:
                 base = f"{binding.name}_in"
                 break
         self.forward.scope.name(value, base)
+
+
+def _twice(terms: list[Term]) -> list[Term]:
+    """Return the shares of one step with two equal ones as one: of ``h * h`` it is ``2 * h * g``."""
+    if len(terms) != 2 or terms[0].target is not terms[1].target:
+        return terms
+    one, other = terms
+    if one.gradient.op in WRITTEN or one.exact is not None or one.gradient.key != other.gradient.key:
+        return terms
+    return [one._replace(gradient=2 * one.gradient)]
 
 
 def _called(value: Value) -> str:
