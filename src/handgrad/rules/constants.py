@@ -18,5 +18,5 @@ constant(
 constant(
     "it does not depend on the numbers of its input",
     "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like", "new_zeros",
-    "new_ones", "new_full", "new_tensor", "new_empty", "bernoulli", "multinomial", "zero", "fill", "normal", "uniform",
+    "new_ones", "new_full", "new_tensor", "new_empty", "bernoulli", "multinomial", "zero", "normal", "uniform",
 )  # fmt: skip

@@ -46,3 +46,16 @@ def overlay(g: Expr, y: Expr, x: Expr, written: Expr, sharing: Sharing, _: objec
             "it changes a tensor that another one shares memory with, in a way that is not followed (autograd does "
             "not follow `detach` and `data` either): write into a clone"
         )
+
+
+@rule("copy", samples=[sample("y * w", before="y = x.clone(); y.copy_(v)", x=(3, 5), v=(5,), w=(3, 5)),
+                       sample("y * w", before="y = torch.empty_like(w); y.copy_(x)", x=(3, 5), w=(3, 5))])  # fmt: skip
+def copy(g: Expr, y: Expr, x: Expr, source: Expr, non_blocking: bool = False) -> Terms:
+    yield to(source, g, "its numbers stand there now")
+
+
+@rule("fill", samples=[sample("y * w", before="y = x * 2; y.fill_(v)", x=(3, 5), v=(), w=(3, 5)),
+                       sample("y * x", before="y = x * 2; y.fill_(3)", x=(3, 5)),
+                       sample("y * x", before="y = x * 2; y[1:].fill_(3)", x=(3, 5))])  # fmt: skip
+def fill_(g: Expr, y: Expr, x: Expr, value: Expr) -> Terms:
+    yield to(value, g, "it stands everywhere")

@@ -113,6 +113,11 @@ def triu(g: Expr, y: Expr, x: Expr, diagonal: int = 0) -> Terms:
     yield to(x, g.method("triu", *[diagonal] * bool(diagonal)), "zero below the diagonal, and so is the gradient")
 
 
+@rule("fill_diagonal", samples=[sample("y * w", before="y = x * 1; y.fill_diagonal_(0)", x=(3, 5), w=(3, 5))])
+def fill_diagonal(g: Expr, y: Expr, x: Expr, fill_value: float, wrap: bool = False) -> Terms:
+    yield to(x, g.method("clone").method("fill_diagonal_", 0, *[True] * wrap), "what was overwritten gets no gradient")
+
+
 # -- masks
 
 
@@ -129,7 +134,7 @@ def triu(g: Expr, y: Expr, x: Expr, diagonal: int = 0) -> Terms:
 def masked_fill(g: Expr, y: Expr, x: Expr, mask: Expr, value: Expr) -> Terms:
     yield to(x, g.method("masked_fill", mask, 0), "what was filled gets no gradient")
     if value.op != "number":
-        yield to(value, mask * g, "it stands wherever the mask is true")
+        yield to(value, g.method("masked_fill", ~mask, 0), "it stands wherever the mask is true")
 
 
 # -- borders
