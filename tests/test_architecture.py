@@ -148,10 +148,23 @@ def test_public_names_are_there_and_unknown_ones_are_not() -> None:
 
 
 def test_every_error_and_every_kind_of_mistake_has_a_code_of_its_own() -> None:
-    from handgrad import diagnosis, errors
+    from handgrad import diagnosis, errors, function_check
 
     classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.HandgradError)]
-    codes = [c.code for c in classes] + list(diagnosis.CODES.values())
+    codes = [c.code for c in classes]
+    for kinds in (diagnosis.CODES, diagnosis.WARNINGS, function_check.CODES):
+        codes += kinds.values()
 
-    assert len(codes) == len(set(codes)) > 10
+    assert len(codes) == len(set(codes)) > 80
+    assert {code[:3] for code in codes} == {"HG0", "HG1", "HG2", "HG3", "HG4", "HG5", "HG6", "HG7", "HG9"}
+    assert sum(code.startswith("HG4") for code in codes) >= 12
     assert all(re.fullmatch(r"HG\d{3}", code) for code in codes)
+
+
+def test_every_code_that_stands_in_a_text_exists() -> None:
+    from handgrad.codes import titles
+
+    texts = [*MODULES.values(), *SOURCE.rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"]
+    named = {code for path in texts for code in re.findall(r"\bHG\d{3}\b", path.read_text())}
+
+    assert named <= {"HG000", *titles()}

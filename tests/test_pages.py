@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from handgrad import function_check
+from handgrad.codes import page_of, titles
 from handgrad.diagnosis import CODES, WARNINGS
-from handgrad.diagnosis.pages import page_of, titles
 from handgrad.errors import UnknownCodeError
 from handgrad.report import Report
 from test_passes import judged
@@ -18,6 +20,8 @@ from test_passes import judged
 PAGES = {code: page_of(code) for code in [*CODES.values(), *WARNINGS.values()]}
 EXAMPLES = {code: re.findall(r"```python\n(.*?)```", page, re.DOTALL) for code, page in PAGES.items()}
 WITHOUT = {"HG204"}  # it needs an accelerator
+OF_FUNCTIONS = {code: page_of(code) for code in function_check.CODES.values()}
+FOLLOW = {"HG319": {"HG307"}}  # a gradient that is another one each time is also wrong
 
 
 def report_on(text: str, tmp_path: Path) -> Report:
@@ -50,6 +54,29 @@ def test_the_right_example_has_none(code: str, tmp_path: Path) -> None:
     assert report.gradients
 
 
+def test_every_kind_stands_on_its_page() -> None:
+    kinds = {code: kind for group in (CODES, WARNINGS, function_check.CODES) for kind, code in group.items()}
+
+    assert {code: kind for code, (kind, _) in titles().items() if kind != "error"} == kinds
+
+
+@pytest.mark.parametrize("code", OF_FUNCTIONS)
+def test_the_examples_of_functions_have_that_mistake_and_none(code: str, tmp_path: Path) -> None:
+    wrong, right = re.findall(r"```python\n(.*?)```", OF_FUNCTIONS[code], re.DOTALL)
+
+    assert codes_of(wrong, tmp_path / "wrong.py") - FOLLOW.get(code, set()) == {code}
+    assert codes_of(right, tmp_path / "right.py") == set()
+    assert wrong.count(f"# {code}\n") == 1
+    assert titles()[code][1].endswith(".")
+
+
+def codes_of(example: str, path: Path) -> set[str]:
+    path.write_text(example)
+    names = runpy.run_path(str(path))
+    report = names["report"]
+    return {c.code for c in report.checks if c.verdict == "wrong"} | {w.code for w in report.warnings}
+
+
 def explain(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "handgrad", "explain", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -58,7 +85,14 @@ def explain(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_prints_a_page_by_code_and_by_kind() -> None:
     assert explain("HG201").stdout == explain("missing-sum").stdout == PAGES["HG201"] + "\n"
     assert "HG101" in explain("101").stdout
-    assert len(explain().stdout.splitlines()) == len(titles()) > 50
+    assert len(explain().stdout.splitlines()) == len(titles()) > 75
+    assert explain("shape").stdout == PAGES["HG202"] + "\n" + OF_FUNCTIONS["HG304"] + "\n"
+
+
+def test_pages_are_read_without_loading_torch() -> None:
+    script = "import sys\nfrom handgrad.codes import page_of\npage_of('HG307')\nassert 'torch' not in sys.modules"
+
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_an_unknown_code_is_one_sentence_with_the_nearest_ones() -> None:

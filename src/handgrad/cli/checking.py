@@ -144,7 +144,7 @@ def explain(
     """Print the page about a mistake: what it is, a wrong and a right example. Without a code, list them all."""
     from rich.markdown import Markdown
 
-    from handgrad.diagnosis.pages import page_of, titles
+    from handgrad.codes import page_of, titles
 
     console = open_console()
     if code is None:
