@@ -440,7 +440,9 @@ def fill(place: Expr, x: Expr) -> Expr:
     """Return ``place`` in ``x``: ``x[:, 0]`` for the place ``hole[:, 0]``."""
     if place.op == "hole":
         return x
-    args = [fill(place.args[0], x), *place.args[1:]]
+    if not place.args:
+        return place
+    args = [fill(item, x) for item in place.args]
     return index(args[0], args[1], place.shape) if place.op == "index" else Expr(place.op, args, place.shape, place.data)
 
 

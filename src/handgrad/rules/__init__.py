@@ -10,6 +10,7 @@ from handgrad.rules import (
     class_losses,
     constants,
     distances,
+    einsum,
     gathering,
     indexing,
     joins,
@@ -29,7 +30,7 @@ from handgrad.rules.table import CONSTANT, RULES, Exprs, Key, Rule, Sample, Term
 
 __all__ = [
     "CONSTANT", "RULES", "Exprs", "Key", "Rule", "Sample", "Term", "Terms", "activations", "arithmetic",
-    "attention", "bind", "class_losses", "constants", "distances", "find", "gathering", "indexing", "joins",
-    "losses", "memory", "normalisation", "parts", "pointwise", "products", "random", "reductions", "rule", "sample",
-    "shapes", "softmaxes", "to", "trigonometry",
+    "attention", "bind", "class_losses", "constants", "distances", "einsum", "find", "gathering", "indexing",
+    "joins", "losses", "memory", "normalisation", "parts", "pointwise", "products", "random", "reductions", "rule",
+    "sample", "shapes", "softmaxes", "to", "trigonometry",
 ]  # fmt: skip
