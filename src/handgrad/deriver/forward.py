@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -138,6 +139,8 @@ class Forward:
         if step.writes and op not in _OPERATORS:
             raise DeriveError(f"{step.site}: the backward needs a value that `{step.text}` changed in place: "
                               "write into a clone, or make a new tensor")  # fmt: skip
+        if op == "batch_norm":
+            step = _without_running(step)
         convert = self.convert(step)
         args = step.args
         if op in _OPERATORS and len(args) == 2 and not step.kwargs:
@@ -174,13 +177,11 @@ class Forward:
             return Expr("attribute", given[:1], shape, step.op)
         if kind == "method_descriptor" or "Tensor." in str(getattr(step.func, "__qualname__", "")):
             return Expr("method", given, shape, name)
-        home = (
-            "F" if getattr(F, name, None) is step.func else "torch" if getattr(torch, name, None) is step.func else ""
-        )
-        if not home:
+        written = _written_as(step.func, name)
+        if written is None:
             raise DeriveError(f"{step.site}: `{step.text}` is needed again, and how to write it is not known: "
                               "give it a name")  # fmt: skip
-        return Expr("call", given, shape, f"{home}.{name}")
+        return Expr("call", given, shape, written)
 
     def _argument(self, item: Any, convert: Any) -> Expr:
         if isinstance(item, Const):
@@ -189,6 +190,27 @@ class Forward:
         if isinstance(item, list | tuple):
             return listed([self._argument(one, convert) for one in item])
         return self.leaf(item)
+
+
+def _without_running(step: Step) -> Step:
+    """Return batch norm in training without its running statistics, which it does not read and would change."""
+    training = step.kwargs.get("training", step.args[5] if len(step.args) > 5 else Const(False))
+    if not (isinstance(training, Const) and training.value):
+        return step
+    nothing = Const(None)
+    kwargs = {key: nothing if key.startswith("running_") else item for key, item in step.kwargs.items()}
+    args = [nothing if place in (1, 2) else item for place, item in enumerate(step.args)]
+    return replace(step, args=args, kwargs=kwargs)
+
+
+def _written_as(function: Any, name: str) -> str | None:
+    """Return ``torch.special.expit`` for that function."""
+    bare = name.removeprefix("special_").removeprefix("linalg_")
+    for module, text in ((F, "F"), (torch, "torch"), (torch.special, "torch.special"), (torch.linalg, "torch.linalg")):
+        for known in dict.fromkeys([name, bare, name.replace("log_sigmoid", "logsigmoid")]):
+            if getattr(module, known, None) is function:
+                return f"{text}.{known}"
+    return None
 
 
 def _is_last_two(args: list[Any], count: int) -> bool:
