@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +17,9 @@ from handgrad.errors import HandgradError, InvalidOptionError
 
 if TYPE_CHECKING:
     from handgrad.runner import Options
+
+
+LOOK_AGAIN = 1000  # milliseconds: for a file saved during its check, and where the system tells of no changes
 
 
 class ReportFormat(StrEnum):
@@ -46,7 +50,9 @@ def check(
         ReportFormat, typer.Option("--format", help="Print for a terminal, as JSON, or for CI.")
     ] = ReportFormat.terminal,
     as_json: AsJson = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Check again whenever a file is saved.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Check again whenever a file is saved; Ctrl-C ends it.")
+    ] = False,
 ) -> None:
     """Judge every line of the backward passes in notebooks and scripts, and say what is wrong and why.
 
@@ -75,6 +81,10 @@ def check(
             "check them one by one"
         )
     if watch:
+        if report_format is not ReportFormat.terminal:
+            raise InvalidOptionError(
+                f"--watch prints for a terminal: leave out --format {report_format.value}, or check without --watch"
+            )
         _watch_files(files, options, html)
     statuses = [_check_file(path, options, html, report_format, several=len(files) > 1) for path in files]
     if worst := (2 if 2 in statuses else max(statuses)):
@@ -114,27 +124,41 @@ def _check_file(
 
 
 def _watch_files(files: list[Path], options: Options, html: Path | None) -> NoReturn:
-    """Check the files now and whenever one is saved, until Ctrl-C."""
-    from watchfiles import watch as changes
+    """Check the files now, and each again when it is another one than it was when its last check began."""
+    from watchfiles import watch
 
-    wanted = {path.resolve() for path in files}
     console = open_console()
+    seen: dict[Path, tuple[int, int] | None] = {}
 
-    def look(paths: list[Path]) -> None:
-        for path in paths:
+    def look() -> None:
+        changed = [path for path in files if path not in seen or seen[path] != _stamp(path)]
+        if changed and seen:
+            console.clear()
+        for path in changed:
+            seen[path] = _stamp(path)
             try:
                 _check_file(path, options, html, ReportFormat.terminal)
             except HandgradError as error:
                 open_console(stderr=True).print(f"error: {error}", style="red", soft_wrap=True)
-        console.print("watching; Ctrl-C ends", style="dim")
+        if changed:
+            console.print("watching; Ctrl-C ends", style="dim")
 
-    look(files)
-    for changed in changes(*{path.parent for path in wanted}, raise_interrupt=False, recursive=False):
-        saved = sorted({Path(name).resolve() for _, name in changed} & wanted)
-        if saved:
-            console.clear()
-            look(saved)
+    folders = {path.resolve().parent for path in files}
+    try:
+        look()
+        for _ in watch(*folders, recursive=False, yield_on_timeout=True, rust_timeout=LOOK_AGAIN):
+            look()
+    except KeyboardInterrupt:
+        raise typer.Exit(128 + signal.SIGINT) from None
     raise typer.Exit
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 @app.command()
