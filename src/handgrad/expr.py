@@ -539,10 +539,20 @@ def replace(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
     return Expr(expr.op, args, expr.shape, expr.data)
 
 
+_HEAVY = frozenset([
+    "F.linear", "F.bilinear", "F.embedding", "F.conv1d", "F.conv2d", "F.softmax", "F.log_softmax", "F.layer_norm",
+    "F.batch_norm", "F.group_norm", "F.rms_norm", "F.scaled_dot_product_attention", "torch.einsum", "torch.cat",
+    "torch.stack", "torch.matmul", "torch.bmm", "torch.baddbmm", "torch.addmm", "F.max_pool1d", "F.max_pool2d",
+    "F.avg_pool1d", "F.avg_pool2d", "F.unfold", "F.fold", "F.normalize", "torch.cumsum", "torch.softmax",
+])  # fmt: skip
+
+
 def cost(expr: Expr) -> int:
     """Return how much there is to read, and to compute: 0 for a name, 1 for each operation, 4 for a product."""
     if expr.op in ("name", "number", "raw", "value", "gradient", "let"):
         return 0
+    if expr.op == "call" and expr.data in _HEAVY:
+        return 4 + sum(map(cost, expr.args))
     own = 0 if expr.op in ("expand", "neg", "T", "keyword", "key", "list") else 4 if expr.op == "matmul" else 1
     return own + sum(map(cost, expr.args))
 

@@ -7,6 +7,9 @@ import keyword
 import re
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from handgrad.graph import Binding, Graph, Value
 
 _WORDS = frozenset([*keyword.kwlist, *dir(builtins)])
@@ -36,6 +39,9 @@ class Scope:
                 known = self._text.get(binding.value)
                 if known is None or _rank(text, binding.value) > _rank(known, binding.value):
                     self._text[binding.value] = text
+        for value in graph.named:
+            if value not in self._text and value.step is None and (path := self._path(value)) is not None:
+                self._text[value] = path
         self._used: dict[str, Value | None] = {}
         self._ident: dict[Value, str] = {}
         self._helpers: dict[object, str] = {}
@@ -44,6 +50,25 @@ class Scope:
             if not wish.isidentifier() and at_hand.isidentifier():
                 wish = at_hand  # `W1`, which is `parameters[0]`, too
             self._ident[value] = self._free(_identifier(wish), value)
+
+    def _path(self, value: Value) -> str | None:
+        """Return how a parameter of a module is written that only the library's code has touched."""
+        for path in (str(value.name), f"self.{value.name}"):
+            try:
+                found = self.evaluate(path)
+            except Exception:  # there is no such object here
+                continue
+            if _is(found, value):
+                return path
+        end = str(value.name).removeprefix("self.")
+        modules = [(name, item) for name, item in self.names.items() if isinstance(item, torch.nn.Module)]
+        paths = [
+            f"{name}.{path}"
+            for name, module in modules
+            for path, found in [*module.named_parameters(), *module.named_buffers()]
+            if f".{path}".endswith(f".{end}") and _is(found, value)
+        ]
+        return paths[0] if len(paths) == 1 else None
 
     @property
     def known(self) -> list[Value]:
@@ -116,6 +141,10 @@ class Scope:
 _HARMLESS = {
     name: getattr(builtins, name) for name in ("len", "range", "float", "int", "slice", "list", "tuple", "abs")
 }
+
+
+def _is(found: object, value: Value) -> bool:
+    return isinstance(found, Tensor) and found.shape == value.shape and torch.equal(found.detach(), value.value)
 
 
 def _rank(text: str, value: Value) -> tuple[bool, bool]:
