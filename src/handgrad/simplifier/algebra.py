@@ -223,6 +223,29 @@ def _summed_mono(mono: Mono, sizes: dict[int, Poly]) -> Poly:
     return result
 
 
+def picked(poly: Poly) -> Poly:
+    """Return ``poly`` with ``onehot * x`` for ``onehot * (onehot * x).sum(1)``: what it picks is what stands there."""
+    total = Poly()
+    for mono, c in poly.terms.items():
+        result = Poly({(): c})
+        hots = [factor for factor, own in mono if isinstance(factor, Leaf) and factor.classes is not None]
+        for factor, own in mono:
+            result = times(result, power(_picked_by(factor, hots), own))
+        total = total + result
+    return total
+
+
+def _picked_by(factor: Factor, hots: list[Leaf]) -> Poly:
+    for hot in hots:
+        if isinstance(factor, Sum) and len(factor.sizes) == 1 and hot.classes is not None:
+            (label,) = factor.bound
+            same = hot.relabel({hot.classes: label})
+            rest = [(f, p) for f, p in factor.mono if f != same]
+            if hot.classes not in factor.labels and len(rest) < len(factor.mono):
+                return Poly({monomial((f.relabel({label: hot.classes}), p) for f, p in rest): ONE})
+    return Poly.of(factor)
+
+
 def _connected(factors: list[tuple[Factor, Fraction]], sizes: dict[int, Poly]) -> list[list[tuple[Factor, Fraction]]]:
     """Return the factors in groups that share no label that is summed over."""
     groups: list[tuple[set[int], list[tuple[Factor, Fraction]]]] = []

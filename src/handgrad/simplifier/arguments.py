@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from handgrad.expr import Expr
+from handgrad.expr import Expr, Shape
 from handgrad.graph import Value
 from handgrad.rules.table import plain
 
@@ -53,6 +53,23 @@ def reduction_args(dims: list[int], keepdim: bool) -> list[Expr]:
     """Return the arguments of a reduction over ``dims``."""
     keep = Expr("keyword", (Expr("raw", (), (), str(keepdim)),), (), "keepdim")
     return [Expr("raw", (), (), repr(tuple(dims))), keep]
+
+
+def is_view(key: Expr) -> bool:
+    """Whether an index only adds dimensions: ``x[:, None]``."""
+    return all(item.op == "raw" and item.data in ("None", ":", "...") for item in key.args)
+
+
+def picked_along(dim: Expr, places: Expr, shape: Shape) -> Expr:
+    """Return the classes that `gather` picks, one along the last dimension, in a shape without that."""
+    if literal(dim) % len(shape) != len(shape) - 1 or places.shape != (*shape[:-1], 1):
+        raise UnreadableError("gather")
+    inner = places.args[0] if places.args else places
+    if inner.shape == places.shape[:-1] and (
+        places.data == "unsqueeze" or (places.op == "index" and is_view(places.args[1]))
+    ):
+        return inner
+    return places.method("squeeze", -1, shape=places.shape[:-1])
 
 
 def signature(expr: Expr) -> str:

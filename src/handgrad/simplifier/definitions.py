@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from handgrad.simplifier.algebra import called, power, rebuilt, summed, times
-from handgrad.simplifier.normal_form import Base, Call, Factor, Leaf, Mono, Poly, Sum, monomial
+from handgrad.simplifier.algebra import called, is_size, power, rebuilt, summed, times
+from handgrad.simplifier.normal_form import Base, Call, Factor, Leaf, Mono, Poly, Sum, is_positive, monomial
 from handgrad.simplifier.reading import Reader
 
 INVERSE = Fraction(-1)
@@ -97,19 +97,21 @@ class Definitions:
                     replacement = solved(value, definition, factor)
                     if replacement is not None:
                         rules.append(Rule(factor, replacement, value))
-            if is_product(definition) and len(definition.terms) == 1:
+            if is_plain(definition):
                 rules.append(Rule(value, definition, value))
             rules += self._exponential(value, definition)
         return rules
 
     def _exponential(self, value: Leaf, definition: Poly) -> Iterator[Rule]:
         """Yield rules from ``exp(logprobs)``: a quotient, where the definition has a logarithm in it."""
-        if not any(isinstance(f, Call) and f.function == "log" for f in _tops(definition)):
+        logarithms = {leaf: known for leaf, known in self.known.items() if has_logarithm(known)}
+        opened = rebuilt(definition, lambda f: logarithms.get(f) if isinstance(f, Leaf) else None)
+        if not has_logarithm(opened):
             return
-        folded = rebuilt(called("exp", definition), lambda f: self._fold(f) if isinstance(f, Call) else None)
+        folded = rebuilt(called("exp", opened), lambda f: None if isinstance(f, Leaf) else self._fold(f))
         whole = called("exp", Poly.of(value))
         for factor in _tops(folded):
-            if isinstance(factor, Leaf) and factor.kind == "value":
+            if isinstance(factor, Call) or (isinstance(factor, Leaf) and factor.kind == "value"):
                 replacement = solved(whole, folded, factor)
                 if replacement is not None:
                     yield Rule(factor, replacement, value)
@@ -134,6 +136,19 @@ def is_product(poly: Poly) -> bool:
     )
 
 
+def is_plain(poly: Poly) -> bool:
+    """Whether it is a sum or difference of two things, or a product."""
+    factors = _tops(poly)
+    return len(poly.terms) <= 2 and any(isinstance(f, Leaf) and f.kind == "value" for f in factors) and all(
+        isinstance(f, Leaf) or is_size(f) for f in factors
+    )  # fmt: skip
+
+
+def has_logarithm(poly: Poly) -> bool:
+    """Whether a logarithm stands in it."""
+    return any(isinstance(f, Call) and f.function == "log" for f in _tops(poly))
+
+
 def _tops(poly: Poly, *, inside_roots: bool = False) -> list[Factor]:
     """Return the factors of the terms, and of a sum under a root."""
     found: dict[Factor, None] = {}
@@ -155,6 +170,8 @@ def solved(value: Leaf | Poly, definition: Poly, pivot: Factor) -> Poly | None:
         own, rest = dict(mono)[pivot], _without(mono, pivot)
         others = definition - Poly(having)
         coefficient = Poly({rest: c})
+        if any(p > 0 and not (is_positive(f, p) or is_size(f)) for f, p in rest):
+            return None  # it might be divided by zero
         if own in (1, -1) or (not others.terms and own.numerator in (1, -1)):
             isolated = times(whole - others, power(coefficient, INVERSE))
             found = power(isolated, 1 / own) if own != 1 else isolated

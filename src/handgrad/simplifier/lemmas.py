@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from handgrad.graph import Value
 from handgrad.rules.table import plain
 from handgrad.simplifier.algebra import TooLargeError, called, rebuilt, summed
-from handgrad.simplifier.definitions import Definitions
+from handgrad.simplifier.definitions import Definitions, has_logarithm
 from handgrad.simplifier.normal_form import Call, Factor, Leaf, Poly, Sum
 
 DEEPEST = 6
@@ -96,10 +96,10 @@ class Lemmas:
             fold = self.definitions.folds.get(factor.key)
             if fold is not None:
                 return fold.value, fold.replacement
-            for inner in factor.inner.factors():
-                if isinstance(inner, Leaf) and inner in known:
-                    new = rebuilt(factor.inner, lambda f: known[inner] if f == inner else None)  # noqa: B023
-                    return inner, called(factor.function, new)
+            leaves = [leaf for leaf in factor.inner.factors() if isinstance(leaf, Leaf) and leaf in known]
+            for leaf in sorted(leaves, key=lambda leaf: (not has_logarithm(known[leaf]), leaf.key))[:1]:
+                new = rebuilt(factor.inner, lambda f: known[leaf] if f == leaf else None)  # noqa: B023
+                return leaf, called(factor.function, new)
         return None
 
     @staticmethod

@@ -103,7 +103,7 @@ def agree(found: list[Tensor], expected: list[Tensor]) -> bool:
     """Whether two lists of tensors are the same up to rounding; what is smaller is repeated."""
     for one, other in zip(found, expected, strict=True):
         try:
-            difference = one - other
+            difference = one.expand_as(other) - other
         except RuntimeError:
             return False  # the shapes do not fit
         scale = max(other.abs().max().item() if other.numel() else 0.0, 1e-3)

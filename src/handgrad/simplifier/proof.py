@@ -13,7 +13,7 @@ from handgrad.graph import Value
 from handgrad.printer import text
 from handgrad.simplifier.definitions import Rule
 from handgrad.simplifier.lemmas import Lemma
-from handgrad.simplifier.normal_form import Leaf, Poly
+from handgrad.simplifier.normal_form import Axes, Leaf, Poly
 from handgrad.simplifier.points import Points, agree
 from handgrad.simplifier.regions import Region
 from handgrad.simplifier.search import Facts, Search
@@ -88,22 +88,33 @@ class Prover:
         proof: list[Equality] = []
         poly = Poly()
         before: list[Poly] = []
-        for value, _, poly, facts in self.search.chain():
+        for value, axes, poly, facts in self.search.chain():
             proof += [e for e in map(self._rule, facts.rules.values()) if e is not None]
             proof += [e for e in map(self._lemma, facts.lemmas.values()) if e is not None]
             lost = _one_hots(before) - _one_hots([poly])
             before.append(poly)
-            step = self._step(value, poly, facts, one_hot=bool(lost))
+            step = self._step(value, axes, poly, facts, one_hot=bool(lost))
             if step is not None:
                 proof.append(step)
-        expr = self._full(self.search.writer.write(poly))
         head = self.region.head
+        expr = self._full(self._shaped(self.search.writer.write(poly), head, self.search.axes))
         if not agree(self.points.evaluate(expr, self.region.end, self.seeds), self._truth(head)):
             raise NotProvedError(head.name)
         resolved = self.page.resolve(expr)
         gradient = f"d{self.forward.scope.identifier(head)}"
         code = f"{gradient} {'=' if self.region.whole else '+='} {text(resolved)}{_shape_comment(self.forward, head)}"
         return ClosedForm(self.region, gradient, code, resolved, replaces, proof, self.page.prelude)
+
+    def _shaped(self, expr: Expr, value: Value, axes: Axes) -> Expr:
+        """Return ``expr`` without the dimensions of the frame that ``value`` does not have."""
+        frame = self.search.frame
+        lead = len(frame) - len(axes)
+        if all(label in (None, frame[lead + d]) for d, label in enumerate(axes)) or not expr.shape:
+            return expr
+        shape = self.forward.sizes.shape(value)
+        if expr.shape == (*shape, 1):
+            return expr.method("squeeze", -1, shape=shape)
+        return expr.method("reshape", *shape, shape=shape)
 
     def _full(self, expr: Expr) -> Expr:
         """Return ``expr`` in the shape of the head."""
@@ -124,15 +135,17 @@ class Prover:
         return self.points.truth(value, self.region.end, self.seeds)
 
     def _true(self, left: Expr, right: Expr) -> bool:
-        end = self.region.end
-        return agree(self.points.evaluate(left, end, self.seeds), self.points.evaluate(right, end, self.seeds))
+        """Whether two expressions for the same frame are equal; either may be repeated."""
+        one, other = (self.points.evaluate(expr, self.region.end, self.seeds) for expr in (left, right))
+        full = [(a + b).shape for a, b in zip(one, other, strict=True)]
+        return agree(one, [item.expand(shape) for item, shape in zip(other, full, strict=True)])
 
     # -- equal lines
 
-    def _step(self, value: Value, poly: Poly, facts: Facts, *, one_hot: bool) -> Equality | None:
+    def _step(self, value: Value, axes: Axes, poly: Poly, facts: Facts, *, one_hot: bool) -> Equality | None:
         """Return the line of one gradient, in its form."""
         try:
-            expr = self.search.writer.write(poly)
+            expr = self._shaped(self.search.writer.write(poly), value, axes)
         except UnwritableError:
             return None
         if not agree(self.points.evaluate(expr, self.region.end, self.seeds), self._truth(value)):

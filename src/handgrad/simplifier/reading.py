@@ -7,7 +7,6 @@ smallest label that is free: 1. So the same place has the same label wherever va
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -17,42 +16,39 @@ from handgrad.expr import Expr, Shape, Size, call, number, reduction
 from handgrad.graph import Value
 from handgrad.rules.table import plain
 from handgrad.simplifier.algebra import called, power, product, summed, times
-from handgrad.simplifier.arguments import UnreadableError, options, reduced, reduction_args, signature
+from handgrad.simplifier.arguments import (
+    UnreadableError,
+    is_view,
+    options,
+    picked_along,
+    reduced,
+    reduction_args,
+    signature,
+)
 from handgrad.simplifier.labels import fitted, new_label, widened
-from handgrad.simplifier.normal_form import Axes, Leaf, Poly
-from handgrad.simplifier.signs import is_above_zero
+from handgrad.simplifier.normal_form import Axes, Kind, Leaf, Poly
+from handgrad.simplifier.signs import is_above_zero, is_truth
+from handgrad.simplifier.sizes import Sizes
 
 POINTWISE = frozenset([
     "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "abs", "sign", "erf", "erfc", "sin", "cos", "tan", "tanh",
     "sinh", "cosh", "sigmoid", "softplus", "relu", "silu", "atan", "asin", "acos", "logsigmoid", "lgamma", "digamma",
 ])  # fmt: skip
 SAME = frozenset(["clone", "contiguous", "to", "type_as", "float", "double", "detach", "expand_as", "expand", "half"])
-COMPARISONS = frozenset(["gt", "ge", "lt", "le", "eq", "ne"])
-KEPT = frozenset(
-    [
-        "sum",
-        "mean",
-        "var",
-        "std",
-        "softmax",
-        "log_softmax",
-        "logsumexp",
-        "norm",
-        "amax",
-        "amin",
-    ]
-)  # what these return is one thing, with or without a name
+# What these return is one thing, with or without a name.
+KEPT = frozenset(["sum", "mean", "var", "std", "norm", "amax", "amin", "softmax", "log_softmax", "logsumexp"])
 
 
 class Reader:
-    """Reads expressions. ``gradient`` says what the gradient of a value is, None if it stays as it is."""
+    """Reads expressions for a region that begins with ``head``.
 
-    def __init__(self, backward: Backward, gradient: Callable[[Value, Axes], Poly | None]) -> None:
-        self.backward, self.forward, self.gradient = backward, backward.forward, gradient
-        self.scope = self.forward.scope
-        self.written = {self.scope.text(value): value for value in self.scope.known}
+    ``gradient`` says what the gradient of a value is, None if it stays as it is.
+    """
+
+    def __init__(self, backward: Backward, gradient: Callable[[Value, Axes], Poly | None], head: Value) -> None:
+        self.forward, self.scope, self.gradient = backward.forward, backward.scope, gradient
+        self.sizes = Sizes(self.forward, head)
         self._definitions: dict[str, Poly | None] = {}
-        self._unread: set[str] = set()
 
     def read(self, expr: Expr, axes: Axes) -> Poly:
         """Return the normal form of ``expr``, whose dimensions have the labels ``axes``.
@@ -87,7 +83,8 @@ class Reader:
                 return self.read(self.forward.definition(value), axes)
             except (UnreadableError, DeriveError):
                 pass
-        return Poly.of(Leaf("value", f"{value.id:06d} {value.name}", axes, expr, positive=is_above_zero(value)))
+        kind: Kind = "truth" if is_truth(value) else "value"
+        return Poly.of(Leaf(kind, f"{value.id:06d} {value.name}", axes, expr, positive=is_above_zero(value)))
 
     def _gradient(self, expr: Expr, axes: Axes) -> Poly:
         found = self.gradient(expr.data, axes)
@@ -96,59 +93,7 @@ class Reader:
         return Poly.of(Leaf("gradient", f"{expr.data.id:06d} {expr.data.name}", axes, expr))
 
     def _number(self, expr: Expr, _: Axes) -> Poly:
-        value, text = expr.data
-        try:
-            found = self._arithmetic(ast.parse(text, mode="eval").body)
-        except (SyntaxError, ZeroDivisionError):
-            found = None
-        if found is not None:
-            return found
-        if isinstance(value, bool) or value != value or value in (float("inf"), float("-inf")):
-            raise UnreadableError(text)
-        return Poly.number(Fraction(repr(value)))
-
-    def _arithmetic(self, node: ast.expr) -> Poly | None:
-        """Return a number as the user wrote it: ``1/(n-1)``; None where that cannot be told."""
-        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-            return Poly.number(Fraction(repr(node.value)))
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            inner = self._arithmetic(node.operand)
-            return None if inner is None else -inner
-        if isinstance(node, ast.BinOp):
-            a, b = self._arithmetic(node.left), self._arithmetic(node.right)
-            if a is None or b is None:
-                return None
-            exponent = b.value
-            if isinstance(node.op, ast.Add | ast.Sub):
-                return a + b if isinstance(node.op, ast.Add) else a - b
-            if isinstance(node.op, ast.Mult):
-                return times(a, b)
-            if isinstance(node.op, ast.Div):
-                return times(a, power(b, Fraction(-1)))
-            return power(a, exponent) if isinstance(node.op, ast.Pow) and exponent is not None else None
-        return self._symbol(ast.unparse(node))
-
-    def _symbol(self, text: str) -> Poly | None:
-        try:
-            value = self.scope.evaluate(text)
-        except Exception:  # what the user wrote may call anything
-            return None
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            return None
-        text = self._one_text(text)
-        return Poly.of(Leaf("size", text, (), number(value, text), positive=value > 0))
-
-    def _one_text(self, text: str) -> str:
-        """Return the one text of a size that can be written as that of several values: ``logits.shape[1]``."""
-        owner, _, rest = text.rpartition(".shape[")
-        if owner in self.written and rest.rstrip("]").isdigit():
-            text = self.forward.sizes.member(self.written[owner], int(rest.rstrip("]"))) or text
-        return text
-
-    def size(self, size: int) -> Poly:
-        """Return the size of a dimension, by its name if it has one."""
-        text = getattr(size, "text", None)
-        return (text and self._symbol(text)) or Poly.number(int(size))
+        return self.sizes.number(expr)
 
     def _let(self, expr: Expr, axes: Axes) -> Poly:
         return self.read(expr.args[0], axes)
@@ -182,7 +127,7 @@ class Reader:
 
     def _pow(self, expr: Expr, axes: Axes) -> Poly:
         base, exponent = expr.args
-        value = self._number(exponent, ()).value if exponent.op == "number" else None
+        value = self.sizes.number(exponent).value if exponent.op == "number" else None
         if value is None:
             raise UnreadableError("pow")
         return power(self._aligned(base, axes), value)
@@ -232,11 +177,11 @@ class Reader:
         for d in dims:
             label = within[d]
             if label is not None:
-                sizes[label] = self.size(inner.shape[d])
+                sizes[label] = self.sizes.size(inner.shape[d])
         return summed(self.read(inner, within), sizes)
 
     def _count(self, inner: Expr, dims: list[int]) -> Poly:
-        return product(*(self.size(inner.shape[d]) for d in dims))
+        return product(*(self.sizes.size(inner.shape[d]) for d in dims))
 
     def _call_mean(self, expr: Expr, axes: Axes) -> Poly:
         inner, dims = reduced(expr)
@@ -299,10 +244,13 @@ class Reader:
         return self.read(expr.args[0], (*axes[:-2], axes[-1], axes[-2]))
 
     def _call_reshape(self, expr: Expr, axes: Axes) -> Poly:
-        inner = expr.args[0]
-        if [s for s in inner.shape if s != 1] != [s for s in expr.shape if s != 1]:
+        return self._reshaped(expr.args[0], expr.shape, axes)
+
+    def _reshaped(self, inner: Expr, shape: Shape, axes: Axes) -> Poly:
+        """Read what differs from ``shape`` in dimensions of size 1 alone."""
+        if [s for s in inner.shape if s != 1] != [s for s in shape if s != 1]:
             raise UnreadableError("reshape")
-        labels = iter([a for a, size in zip(axes, expr.shape, strict=True) if size != 1])
+        labels = iter([a for a, size in zip(axes, shape, strict=True) if size != 1])
         return self.read(inner, tuple(None if size == 1 else next(labels) for size in inner.shape))
 
     _call_view = _call_unsqueeze = _call_squeeze = _call_reshape
@@ -311,16 +259,18 @@ class Reader:
 
     def _index(self, expr: Expr, axes: Axes) -> Poly:
         inner, key = expr.args
-        if all(item.op == "raw" and item.data in ("None", ":", "...") for item in key.args):
-            return self._call_reshape(expr, axes)
+        if is_view(key):
+            return self._reshaped(inner, expr.shape, axes)
         picked = self._picked(key, inner.shape)
         label = new_label(axes)
         within = (*axes, label)
         pick = self._one_hot(picked, inner.shape, within)
-        return summed(times(pick, self.read(inner, within)), {label: self.size(inner.shape[-1])})
+        return summed(times(pick, self.read(inner, within)), {label: self.sizes.size(inner.shape[-1])})
 
     def _scatter(self, expr: Expr, axes: Axes) -> Poly:
         value, key = expr.args
+        if is_view(key):
+            return self._reshaped(value, expr.shape, axes)
         picked = self._picked(key, expr.shape)
         return times(self._one_hot(picked, expr.shape, axes), self.read(value, fitted(axes[:-1], value.shape)))
 
@@ -347,9 +297,28 @@ class Reader:
 
     def _one_hot(self, picked: Expr, shape: Shape, axes: Axes) -> Poly:
         text = getattr(shape[-1], "text", None)
-        classes = Size(shape[-1], self._one_text(text) if text else None)
+        classes = Size(shape[-1], self.sizes.one_text(text) if text else None)
         expr = call("F.one_hot", picked, classes, shape=shape)
         return Poly.of(Leaf("truth", f"one_hot {signature(picked)}", axes, expr, classes=axes[-1]))
+
+    def _call_gather(self, expr: Expr, axes: Axes) -> Poly:
+        inner, dim, places = expr.args
+        label = new_label(axes)
+        within = (*axes[:-1], label)
+        pick = self._one_hot(self._picked_along(dim, places, inner.shape), inner.shape, within)
+        return summed(times(pick, self.read(inner, within)), {label: self.sizes.size(inner.shape[-1])})
+
+    def _picked_along(self, dim: Expr, places: Expr, shape: Shape) -> Expr:
+        if places.op == "value" and places.data.name is None and places.data.step is not None:
+            places = self.forward.definition(places.data)
+        return picked_along(dim, places, shape)
+
+    def _call_scatter_add(self, expr: Expr, axes: Axes) -> Poly:
+        zeros, dim, places, value = expr.args
+        if zeros.data != "torch.zeros_like":
+            raise UnreadableError("scatter_add")
+        pick = self._one_hot(self._picked_along(dim, places, expr.shape), expr.shape, axes)
+        return times(pick, self.read(value, fitted(axes, value.shape)))
 
     def _call_one_hot(self, expr: Expr, axes: Axes) -> Poly:
         return self._one_hot(expr.args[0], expr.shape, axes)

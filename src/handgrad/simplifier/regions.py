@@ -2,8 +2,8 @@
 
 A region has a head and an end. Every path from the head, or from some of its uses, leads through the end, and only
 elementwise operations, reductions and picks lie between. So the gradient of the head, as far as it comes through the
-region, is a function of the end's gradient alone. A region is worth a look if a value in it is used more than once:
-there gradients add up, and may cancel.
+region, is a function of the end's gradient alone. A region is worth a look if a value in it is used more than once,
+where gradients add up, and may cancel; or if one of its operations does that inside, as softmax does.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ MIXING = frozenset([
     "matmul", "mm", "bmm", "mv", "dot", "linear", "einsum", "baddbmm", "addmm", "embedding", "cat", "stack", "cumsum",
     "cumprod", "logcumsumexp", "sort", "topk", "median", "prod", "scaled_dot_product_attention",
 ])  # fmt: skip
+COUPLING = frozenset([
+    "softmax", "log_softmax", "softmin", "logsumexp", "sigmoid", "logsigmoid", "var", "std", "norm", "normalize",
+    "layer_norm", "rms_norm", "cross_entropy", "nll_loss", "binary_cross_entropy",
+])  # fmt: skip
 LONGEST = 60  # steps; beyond that a region is a network
 
 
@@ -33,6 +37,7 @@ class Region:
     inside: tuple[Value, ...]
     steps: tuple[Step, ...]
     whole: bool  # it holds every use of the head
+    several: bool  # a value is used more than once
 
     @property
     def names(self) -> str:
@@ -109,10 +114,11 @@ class Regions:
             for step, out in self.uses[value]:
                 steps[step.index] = step
                 stack.append(out)
-        if not several or len(steps) > LONGEST or not all(map(_is_allowed, steps.values())):
+        promising = several or any(plain(step.op) in COUPLING for step in steps.values())
+        if not promising or len(steps) > LONGEST or not all(map(_is_allowed, steps.values())):
             return None
         ordered = tuple(step for _, step in sorted(steps.items()))
-        return Region(head, end, tuple(sorted(inside, key=lambda value: value.id)), ordered, not others)
+        return Region(head, end, tuple(sorted(inside, key=lambda value: value.id)), ordered, not others, several)
 
     def saved(self, region: Region) -> list[Share]:
         """Return the shares that the closed form replaces: those that nothing outside of the region reads."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from handgrad.expr import Expr
 from handgrad.graph import Value
-from handgrad.simplifier.algebra import TooLargeError, cancelled, rebuilt
+from handgrad.simplifier.algebra import TooLargeError, cancelled, picked, rebuilt
 from handgrad.simplifier.arguments import UnreadableError
 from handgrad.simplifier.definitions import Definitions, Rule
 from handgrad.simplifier.lemmas import Lemma, Lemmas
@@ -31,10 +31,10 @@ class Facts:
 class Search:
     """The gradients of one region, in normal form, under rules that are tried."""
 
-    def __init__(self, regions: Regions, reader_of: Callable[..., Reader], region: Region) -> None:
+    def __init__(self, regions: Regions, region: Region) -> None:
         self.regions, self.region = regions, region
         self.members = {*region.inside, region.head}
-        self.reader = reader_of(self._gradient)
+        self.reader = Reader(regions.backward, self._gradient, region.head)
         self._found: dict[tuple[Value, Axes], Poly] = {}
         self._settle: Callable[[Poly], Poly] | None = None
         self.axes: Axes = tuple(None if size == 1 else d for d, size in enumerate(region.head.shape))
@@ -125,7 +125,7 @@ class Search:
             return None
 
         for _ in range(ROUNDS):
-            new = cancelled(rebuilt(poly, change))
+            new = cancelled(picked(rebuilt(poly, change)))
             if new == poly:
                 return poly
             poly = new

@@ -1,4 +1,7 @@
-"""Which values are above zero whatever the numbers are: a root of their square is the value itself."""
+"""What is known of values whatever the numbers are.
+
+Of what is above zero, the root of the square is the value itself; what is 0 or 1 is its own square.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,23 @@ from handgrad.graph import Value
 from handgrad.rules.table import plain
 
 
+def is_truth(value: Value) -> bool:
+    """Whether a value is 0 or 1 everywhere: a mask, be it as numbers."""
+    if str(value.dtype) == "torch.bool":
+        return True
+    step = value.step
+    if step is None or plain(step.op) not in ("to", "float", "double", "type_as", "clone", "int", "long"):
+        return False
+    return isinstance(step.args[0], Value) and is_truth(step.args[0])
+
+
 def is_above_zero(value: Value) -> bool:
     """Whether a value is above zero whatever the numbers are, by how it was made."""
     step = value.step
     if step is None:
         return False
     op = plain(step.op)
-    if op in ("exp", "exp2", "sigmoid", "softmax", "cosh", "softplus", "sqrt", "rsqrt"):
+    if op in ("exp", "exp2", "sigmoid", "softmax", "cosh", "softplus", "sqrt", "rsqrt", "norm", "std"):
         return True
     if op == "pow":
         exponent = getattr(step.args[1], "value", None)

@@ -12,12 +12,11 @@ from handgrad.simplifier.algebra import TooLargeError
 from handgrad.simplifier.arguments import UnreadableError
 from handgrad.simplifier.points import Points
 from handgrad.simplifier.proof import ClosedForm, NotProvedError, Prover
-from handgrad.simplifier.reading import Reader
 from handgrad.simplifier.regions import Region, Regions
 from handgrad.simplifier.search import Search
 from handgrad.simplifier.writing import UnwritableError, weight
 
-LEAST = 3  # a form that is not shorter by this much is none
+LEAST = 3  # what one line written inside of another one saves: a form that saves no more is none
 NOTHING = "# nothing to gain: no part of this backward folds into a shorter line"
 
 
@@ -98,11 +97,12 @@ def simplify(forward: Callable[..., Any] | Backward, *inputs: Any) -> Simplifica
 def _searched(regions: Regions, region: Region) -> tuple[int, Search] | None:
     """Return how much shorter the closed form of a region is; None if it is not, or if there is none."""
     try:
-        search = Search(regions, lambda gradient: Reader(regions.backward, gradient), region)
+        search = Search(regions, region)
     except (UnreadableError, TooLargeError):
         return None
     best = search.run()
     if best is None:
         return None
-    gain = sum(weight(share.gradient) + 1 for share in regions.saved(region)) - best[0] - 1
-    return (gain, search) if gain >= LEAST else None
+    saved = regions.saved(region)
+    gain = sum(weight(share.gradient) + 1 for share in saved) - best[0] - 1
+    return (gain, search) if gain >= (LEAST if region.several else LEAST * len(saved)) else None

@@ -103,7 +103,8 @@ class Writer:
         powers = dict(mono)
         reduced = [self._reduction(factor, powers) for factor, own in mono if isinstance(factor, Sum) and own == 1]
         over, under = _whole(c.numerator), _whole(c.denominator)
-        if c.denominator != 1 and Fraction(repr(float(c))) == c:
+        ten = c.denominator in (2, *(10**k for k in range(1, 16)))
+        if c.denominator != 1 and Fraction(repr(float(c))) == c and (ten or c.numerator != 1):
             over, under = [_decimal(c)], []
         values: list[Expr] = []
         below: list[Expr] = []
