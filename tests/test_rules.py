@@ -9,7 +9,7 @@ from handgrad.deriver.proving import check_rule, check_sample
 from handgrad.errors import NoRuleError, NotVerifiedError
 from handgrad.expr import number
 from handgrad.rules import CONSTANT, RULES, rule, sample, to
-from handgrad.rules.table import plain
+from handgrad.rules.table import Sample, plain
 
 RULES_ONCE = list({id(entry): entry for entry in RULES.values()}.values())
 SAMPLES = [(entry.ops[0], entry_sample) for entry in RULES_ONCE for entry_sample in entry.samples]
@@ -27,6 +27,18 @@ def test_no_operation_has_a_rule_and_none() -> None:
 def test_a_sample_agrees_with_autograd_and_with_finite_differences(op: str, one: object) -> None:
     for seed in (0, 1):
         check_sample(one, seed=seed)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize(
+    "one",
+    [
+        sample("F.conv1d(x, W, padding='same')", x=(2, 3, 7), W=(4, 3, 4)),
+        sample("F.conv2d(x, W, padding='same')", x=(2, 3, 4, 5), W=(2, 3, 2, 3)),
+    ],
+)
+def test_a_border_that_is_larger_on_the_right_is_derived(one: Sample) -> None:
+    assert check_sample(one).lines
 
 
 @pytest.fixture

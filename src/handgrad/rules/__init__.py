@@ -9,6 +9,7 @@ from handgrad.rules import (
     attention,
     class_losses,
     constants,
+    convolution,
     distances,
     einsum,
     gathering,
@@ -19,6 +20,7 @@ from handgrad.rules import (
     normalisation,
     parts,
     pointwise,
+    pooling,
     products,
     random,
     reductions,
@@ -30,7 +32,7 @@ from handgrad.rules.table import CONSTANT, RULES, Exprs, Key, Rule, Sample, Term
 
 __all__ = [
     "CONSTANT", "RULES", "Exprs", "Key", "Rule", "Sample", "Term", "Terms", "activations", "arithmetic",
-    "attention", "bind", "class_losses", "constants", "distances", "einsum", "find", "gathering", "indexing",
-    "joins", "losses", "memory", "normalisation", "parts", "pointwise", "products", "random", "reductions", "rule",
-    "sample", "shapes", "softmaxes", "to", "trigonometry",
+    "attention", "bind", "class_losses", "constants", "convolution", "distances", "einsum", "find", "gathering",
+    "indexing", "joins", "losses", "memory", "normalisation", "parts", "pointwise", "pooling", "products", "random",
+    "reductions", "rule", "sample", "shapes", "softmaxes", "to", "trigonometry",
 ]  # fmt: skip
