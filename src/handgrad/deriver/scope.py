@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import keyword
 import re
 from typing import Any
@@ -54,10 +55,9 @@ class Scope:
     def _path(self, value: Value) -> str | None:
         """Return how a parameter of a module is written that only the library's code has touched."""
         for path in (str(value.name), f"self.{value.name}"):
-            try:
+            found = None
+            with contextlib.suppress(Exception):  # there may be no such object here
                 found = self.evaluate(path)
-            except Exception:  # there is no such object here
-                continue
             if _is(found, value):
                 return path
         end = str(value.name).removeprefix("self.")
