@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from handgrad.deriver.memory import real_key, sharing
+from handgrad.deriver.memory import real_key, sharing, unwritten
 from handgrad.deriver.scope import Scope
 from handgrad.deriver.sizes import Sizes
 from handgrad.deriver.spelling import spell, spell_key
@@ -153,7 +153,7 @@ class Forward:
         if op == "neg" and len(args) == 1:
             return Expr("neg", (convert(args[0], "Expr"),), shape)
         if op == "getitem":
-            return Expr("index", (convert(args[0], "Expr"), self.key(step)), shape)
+            return Expr("index", (self.leaf(unwritten(step)), self.key(step)), shape)
         if (op in ("T", "mT") and len(shape) == 2) or (op == "transpose" and _is_last_two(args, len(shape))):
             return Expr("T", (convert(args[0], "Expr"),), shape)
         made = self._call(step, args, convert, shape)

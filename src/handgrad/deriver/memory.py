@@ -50,7 +50,7 @@ def sharing(step: Step, forward: Forward) -> Sharing:
     if not known & changed:
         return Sharing("apart")
     if here.shape == there.shape and bool((here == there).all()):
-        return Sharing("same")
+        return Sharing("same" if _origins(tensor) & _origins(written) else "unknown")
     whole = known <= changed
     inward = _views(written, tensor)
     if inward is not None:
@@ -81,11 +81,24 @@ def _views(view: Value, base: Value) -> list[tuple[Step, Value]] | None:
     return steps
 
 
+def _origins(value: Value) -> set[Value]:
+    """Return what a tensor is a view of, as far as autograd follows, and itself."""
+    found = {origin(value)}
+    current = origin(value)
+    while (step := current.step) is not None and plain(step.op) in VIEWS and step.grad_enabled:
+        current = origin(step.args[0])
+        found.add(current)
+    return found
+
+
 def _place(steps: list[tuple[Step, Value]], base: Value, forward: Forward) -> Expr:
     """Return where in ``base`` the view at the end of ``steps`` is."""
     place = hole(forward.sizes.shape(base))
     for step, made in steps:
         parent = step.args[0]
+        if plain(step.op) == "getitem":
+            place = Expr("index", (place, forward.key(step)), forward.sizes.shape(made))
+            continue
 
         def change(part: Expr, parent: Value = parent) -> Expr | None:
             return hole(part.shape) if part.op == "value" and part.data is parent else None
@@ -122,15 +135,36 @@ def writes_itself(step: Step) -> bool:
 
 
 def are_apart(one: Step, other: Step) -> bool:
-    """Whether two assignments to tensors of one shape write to different places, whatever the numbers are."""
-    places = []
-    for step in (one, other):
-        key = real_key(step)
-        if any(isinstance(item, Tensor) for item in (key if isinstance(key, tuple) else (key,))):
-            return False
-        shape = step.args[0].shape
-        places.append(set(torch.arange(torch.Size(shape).numel()).reshape(shape)[key].flatten().tolist()))
-    return not places[0] & places[1]
+    """Whether the keys of two indices, or assignments, of one tensor pick different places, whatever the numbers."""
+    places = [_picked(step) for step in (one, other)]
+    return None not in places and not (places[0] or set()) & (places[1] or set())
+
+
+def _picked(step: Step) -> set[int] | None:
+    """Return which elements an index picks, None if that depends on tensors."""
+    key = real_key(step)
+    if any(isinstance(item, Tensor) for item in (key if isinstance(key, tuple) else (key,))):
+        return None
+    shape = step.args[0].shape
+    return set(torch.arange(torch.Size(shape).numel()).reshape(shape)[key].flatten().tolist())
+
+
+def unwritten(step: Step) -> Value:
+    """Return the earliest state of the tensor that an index reads in which what it picks was the same."""
+    value: Value = step.args[0]
+    picked = _picked(step)
+    while picked is not None and (before := value.step) is not None:
+        if plain(before.op) == "setitem" and are_apart(before, step):
+            value = before.args[0]
+        elif before.op == "overlay":
+            own, written = (_places(item) for item in before.args[2:])
+            places = own.flatten()[sorted(picked)] if picked else own.flatten()[:0]
+            if set(places.tolist()) & set(written.flatten().tolist()):
+                break
+            value = before.args[0]
+        else:
+            break
+    return value
 
 
 def real_key(step: Step) -> Any:

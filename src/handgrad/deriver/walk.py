@@ -7,6 +7,7 @@ short, and gets a line of its own otherwise.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,7 +15,7 @@ from typing import Literal
 from handgrad.deriver.forward import Forward
 from handgrad.deriver.loop_walk import LoopWalk
 from handgrad.deriver.loops import Loop
-from handgrad.deriver.memory import check_tracked, writes_itself
+from handgrad.deriver.memory import are_apart, check_tracked, writes_itself
 from handgrad.deriver.shares import LoopShares, Share
 from handgrad.errors import DeriveError, NotDifferentiableError
 from handgrad.expr import Expr, add, cost, is_number, let, number, overwritten, strip, unbroadcast
@@ -50,6 +51,8 @@ class Walk:
         self._inlined: dict[Value, Expr] = {}
         self._reasons: dict[Value, list[str]] = {}  # of the gradients that are written inside others
         self._given: set[Value] = set()  # those whose gradient has a line already
+        self._gaps: dict[Value, list[Step]] = {}  # of gradients without a line: the assignments that took parts out
+        self._readers = Counter(value for step in self.graph.steps for value in set(step.inputs))
         self._forced: set[Value] = set()  # those without a name that need a line all the same
 
     def run(self) -> list[Share | LoopShares]:
@@ -99,6 +102,10 @@ class Walk:
         first = gradients[0]
         if not rule.many and first is None:
             return
+        gaps: list[tuple[Expr, ...]] = []
+        while first is not None and first.op == "overwritten":  # what was taken out lies elsewhere
+            gaps.append(first.args[1:])
+            first = first.args[0]
         try:
             terms = list(rule.function(gradients, results, *given, **named) if rule.many else
                          rule.function(first, results[0], *given, **named))  # fmt: skip
@@ -111,6 +118,12 @@ class Walk:
             if term.unknown_at_zero:
                 self._allow_unknown(value, step)
             chosen = term.exact if self.style == "exact" and term.exact is not None else term.gradient
+            if chosen.op == "overwritten":
+                for gap in gaps:
+                    chosen = overwritten(chosen, *gap)
+                if self._passes_on(step, value):
+                    self._inlined[value] = chosen
+                    continue
             fitted, reason = (
                 (chosen, "") if chosen.op in WRITTEN else unbroadcast(chosen, self.forward.sizes.shape(value))
             )
@@ -118,6 +131,20 @@ class Walk:
             if reason:
                 why = f"{why}; `{_called(value)}` {tuple(value.shape)}: {reason}"
             self.give(value, fitted, why, step)
+
+    def _passes_on(self, step: Step, value: Value) -> bool:
+        """Whether ``value`` was made by an assignment, is read by another, ``step``, and they write to other places.
+
+        So it is with ``out[:, t] = h`` in a loop: the gradient of each h is a part of the last one.
+        """
+        before = value.step
+        if plain(step.op) != "setitem" or before is None or plain(before.op) != "setitem" or self._readers[value] != 1:
+            return False
+        later = [step, *self._gaps.get(step.writes[0][1], [])]
+        if value in self.wrt or value in self.outputs or not all(are_apart(before, one) for one in later):
+            return False
+        self._gaps[value] = later
+        return True
 
     def _chained(self, step: Step, why: str) -> str:
         """Return ``why`` after the reasons of the gradient that it continues, if that has no line of its own."""
@@ -133,8 +160,12 @@ class Walk:
 
     def give(self, value: Value, gradient: Expr, why: str, step: Step) -> None:
         """Add a share to the gradient of ``value``."""
-        if gradient.op == "scatter" and (whole := self._put_back(value, gradient)) is not None:
-            gradient, why = whole, f"{why}; the rest as it was"
+        if gradient.op == "scatter" and not gradient.data:
+            whole = self._put_back(value, gradient)
+            if whole is None:
+                return
+            if whole is not gradient:
+                gradient, why = whole, f"{why}; the rest as it was"
         if gradient.op == "overwritten" and (value in self._given or self._pending.get(value)):
             gradient = let(f"d{plain(step.op)}", gradient)
         share = Share(value, gradient, why, step)
@@ -149,22 +180,30 @@ class Walk:
             self._pending.setdefault(value, []).append(share)
 
     def _put_back(self, value: Value, gradient: Expr) -> Expr | None:
-        """Return the gradient that replaces one with a gap, if ``gradient`` belongs into the gap: `x[0] *= 2`."""
+        """Return ``gradient``; if it belongs into the gap of one that is there, as of `x[0] *= 2`, both in one.
+
+        None if nothing is left to add: what was taken out is put back.
+        """
         shares = [s for s in self.shares if isinstance(s, Share) and s.value is value] + self._pending.get(value, [])
-        if len(shares) != 1 or gradient.data or shares[0].gradient.op != "overwritten":
-            return None
+        if not shares or shares[0].gradient.op != "overwritten":
+            return gradient
         whole, place, gap = shares[0].gradient.args
         if not is_number(gap, 0) or place.op != "index" or place.args[0].op != "hole":
-            return None
+            return gradient
         if place.args[1].key[:2] + place.args[1].key[3:] != gradient.args[1].key[:2] + gradient.args[1].key[3:]:
-            return None
+            return gradient
         put = strip(gradient.args[0])
+        same = put.op == "index" and put.args[0].key == whole.key and put.args[1].key == place.args[1].key
+        if len(shares) > 1:
+            if not same:
+                return gradient
+            shares[0].gradient, shares[0].more = whole, True
+            return None
         if shares[0] in self.shares:
             self.shares.remove(shares[0])
             self._given.discard(value)
         else:
             self._pending.pop(value)
-        same = put.op == "index" and put.args[0].key == whole.key and put.args[1].key == place.args[1].key
         return whole if same else overwritten(whole, place, put)
 
     def _has_line(self, value: Value) -> bool:
