@@ -10,12 +10,12 @@ import io
 import signal
 import sys
 
-from handgrad.cli import checking, comparing, deriving, training, words
+from handgrad.cli import checking, comparing, deriving, simplifying, training, words
 from handgrad.cli.app import app
 from handgrad.cli.output import crash, fail
 from handgrad.errors import HandgradError, LockStepError
 
-__all__ = ["checking", "comparing", "deriving", "main", "training", "words"]
+__all__ = ["checking", "comparing", "deriving", "main", "simplifying", "training", "words"]
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -22,8 +23,7 @@ from handgrad.simplifier.writing import UnwritableError
 ONE_HOT = "a one-hot sums to 1 along its classes"
 
 
-@dataclass(frozen=True)
-class Equality:
+class Equality(NamedTuple):
     """``left = right``, because ``reason``."""
 
     left: str
@@ -109,11 +109,13 @@ class Prover:
         """Return ``expr`` without the dimensions of the frame that ``value`` does not have."""
         frame = self.search.frame
         lead = len(frame) - len(axes)
-        if all(label in (None, frame[lead + d]) for d, label in enumerate(axes)) or not expr.shape:
+        fits = all(label in (None, frame[lead + d]) for d, label in enumerate(axes))
+        if not expr.shape or (fits and len(expr.shape) <= len(axes)):
             return expr
         shape = self.forward.sizes.shape(value)
-        if expr.shape == (*shape, 1):
-            return expr.method("squeeze", -1, shape=shape)
+        for dim in (-1, 0):
+            if expr.shape == ((*shape, 1) if dim else (1, *shape)):
+                return expr.method("squeeze", dim, shape=shape)
         return expr.method("reshape", *shape, shape=shape)
 
     def _full(self, expr: Expr) -> Expr:
@@ -127,8 +129,6 @@ class Prover:
             return call("torch.zeros_like", like, shape=shape)
         if strip(expr).op == "number":
             return call("torch.full_like", like, expr, shape=shape)
-        if len(expr.shape) > len(shape):
-            return expr.method("reshape", *shape, shape=shape)
         return expr.method("expand_as", like, shape=shape)
 
     def _truth(self, value: Value) -> list[Tensor]:

@@ -76,8 +76,10 @@ class Search:
     def gradient(self, value: Value, axes: Axes) -> Poly:
         """Return the gradient of a value of the region, settled if a way to settle is set."""
         if (value, axes) not in self._found:
-            total = Poly()
-            for share in self.regions.shares.get(value, []):
+            total, shares = Poly(), self.regions.shares.get(value, [])
+            if not shares:
+                raise UnreadableError(f"the gradient of {value.name} is made in a loop")
+            for share in shares:
                 if value is self.region.head and share.step not in self.region.steps:
                     continue
                 total = total + self.reader.read(share.gradient, axes)

@@ -64,9 +64,15 @@ def simplify(forward: Callable[..., Any] | Backward, *inputs: Any) -> Simplifica
     ...     mean = x.mean(0, keepdim=True)
     ...     y = x - mean
     ...     return y
-    >>> print(simplify(forward, torch.ones(4, 3)))
+    >>> print(simplify(forward, torch.ones(4, 5)))
     # x -> y: 3 lines in one
-    dx = dy - dy.mean(0)  # (4, 3)
+    dx = dy - dy.mean(0)  # (4, 5)
+    #   because
+    #   dmean = -dy.sum(0)
+    #       what is subtracted gets the opposite sign
+    #   dx = dy - dy.mean(0)
+    #       a difference passes the gradient on; a mean over dim 0: each of the 4 gets its part
+    <BLANKLINE>
     """
     backward = forward if isinstance(forward, Backward) else derive(forward, *inputs)
     regions = Regions(backward)
