@@ -47,6 +47,7 @@ class Backward:
         self.scope = Scope(graph) if scope is None else scope()
         self.forward = Forward(graph, self.scope)
         found = find_loops(graph, self.scope) if loops else []
+        self.scope.unsteady = frozenset(name for loop in found for name in loop.binds)
         self.walk = Walk(self.forward, outputs, wrt, style, found)
         for output in outputs:
             if output in self.walk.needed:
@@ -184,6 +185,7 @@ class Backward:
         replay, seeds = self._point(jitters)
         found = self.run(replay, seeds)
         truth = self.truth(replay, seeds)
+        self._check_that_none_is_missing(replay, seeds, found)
         for value, gradient in found.items():
             name, expected = f"d{self.scope.identifier(value)}", truth[value]
             if gradient.shape != expected.shape:
@@ -202,6 +204,21 @@ class Backward:
                 raise NotVerifiedError(f"{name} differs from autograd's by {error:.1g} of its largest number")
             worst = max(worst, error)
         return worst
+
+    def _check_that_none_is_missing(self, replay: Replay, seeds: dict[Value, Tensor], found: Iterable[Value]) -> None:
+        """Raise NotVerifiedError if there is no line for a gradient that is not zero."""
+        missing = [value for value in self.walk.wrt if value.name and value not in set(found)]
+        outputs = [output for output in seeds if replay[output].requires_grad]
+        given = [replay[value] for value in missing]
+        if not outputs or not given:
+            return
+        gradients = torch.autograd.grad(
+            [replay[output] for output in outputs], given, [seeds[o].to(replay[o].dtype) for o in outputs],
+            allow_unused=True, retain_graph=True,
+        )  # fmt: skip
+        for value, gradient in zip(missing, gradients, strict=True):
+            if gradient is not None and bool((gradient.abs() > VANISHING).any()):
+                raise NotVerifiedError(f"there is no line for d{self.scope.identifier(value)}, which is not zero")
 
     def _point(self, jitters: Sequence[float]) -> tuple[Replay, dict[Value, Tensor]]:
         """Return the forward again in float64, near where it was run, and random gradients of its results."""

@@ -119,6 +119,60 @@ def _back(g: Expr, steps: list[tuple[Step, Value]], forward: Forward) -> Expr:
     return g
 
 
+# -- names that stand for something else by now
+
+
+def outdated(graph: Graph) -> set[Value]:
+    """Return the named values whose numbers are gone: their memory was written through another tensor."""
+    writes: dict[Value, list[tuple[int, Value]]] = {}
+    for step in graph.steps:
+        for _, after in step.writes:
+            writes.setdefault(_root(after)[0], []).append((step.index, after))
+    if not writes:
+        return set()
+    gone = set()
+    for value in graph.named:
+        made = -1 if value.step is None else value.step.index
+        for index, after in writes.get(_root(value)[0], ()):
+            if index > made and origin(after) is not origin(value) and _meet(value, after):
+                gone.add(value)
+    return gone
+
+
+def _root(value: Value) -> tuple[Value, list[Step]]:
+    """Return the tensor that holds the memory of ``value``, and the views that lead from there."""
+    steps: list[Step] = []
+    current = origin(value)
+    while (step := current.step) is not None and plain(step.op) in VIEWS | _ALIASES and step.args:
+        steps.insert(0, step)
+        current = origin(step.args[0])
+    return current, steps
+
+
+def _meet(one: Value, other: Value) -> bool:
+    """Whether two views of one tensor may share an element."""
+    places = []
+    for value in (one, other):
+        root, steps = _root(value)
+        seen: Any = torch.arange(torch.Size(root.shape).numel()).reshape(root.shape)
+        for step in steps:
+            if plain(step.op) in _ALIASES:
+                continue
+            if len(step.outs) != 1:
+                return True
+            given = [item.value if isinstance(item, Const | Value) else item for item in step.args[1:]]
+            more = {key: item.value if isinstance(item, Const | Value) else item for key, item in step.kwargs.items()}
+            try:
+                seen = step.func(seen, *given, **more)
+            except (TypeError, RuntimeError, IndexError):
+                return True
+        places.append(set(seen.flatten().tolist()))
+    return bool(places[0] & places[1])
+
+
+_ALIASES = frozenset(["detach", "data", "alias"])
+
+
 # -- writes that hide nothing
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from handgrad.deriver.memory import outdated
 from handgrad.graph import Binding, Graph, Value
 
 _WORDS = frozenset([*keyword.kwlist, *dir(builtins)])
@@ -35,8 +36,9 @@ class Scope:
                 if binding.visible:
                     self.names = binding.visible
         self._text: dict[Value, str] = {}
+        gone = outdated(graph)
         for text, binding in last.items():
-            if binding.value is not None:
+            if binding.value is not None and binding.value not in gone:
                 known = self._text.get(binding.value)
                 if known is None or _rank(text, binding.value) > _rank(known, binding.value):
                     self._text[binding.value] = text
@@ -46,6 +48,7 @@ class Scope:
         self._used: dict[str, Value | None] = {}
         self._ident: dict[Value, str] = {}
         self._helpers: dict[object, str] = {}
+        self.unsteady: frozenset[str] = frozenset()  # names that the backward's own loops bind again
         for value in graph.named:
             wish, at_hand = str(value.name), self._text.get(value, "")
             if not wish.isidentifier() and at_hand.isidentifier():
@@ -130,7 +133,9 @@ class Scope:
         return eval(code, {"__builtins__": _HARMLESS}, known)  # noqa: S307 it ran when the forward did
 
     def means(self, text: str, value: Any, extra: dict[str, Any] | None = None) -> bool:
-        """Whether ``text`` stands for ``value`` here."""
+        """Whether ``text`` stands for ``value`` here, and does so wherever the backward may write it."""
+        if not self.unsteady.difference(extra or ()).isdisjoint(re.findall(r"\w+", text)):
+            return False
         try:
             found = self.evaluate(text, extra)
         except Exception:  # what the user wrote may call anything
