@@ -153,6 +153,8 @@ def precedence(expr: Expr) -> int:
     """Return how tightly the outermost operation of the text binds."""
     if expr.op in _SYMBOLS:
         return _SYMBOLS[expr.op][1]
+    if expr.op == "neg" and expr.args[0].op in ("mul", "div"):
+        return PRODUCT  # `-a * b`
     if expr.op in ("neg", "not"):
         return SIGN
     if expr.op == "pow":

@@ -44,6 +44,11 @@ class Loop:
         return ast.unparse(self.node.target)
 
     @property
+    def binds(self) -> set[str]:
+        """The names that it gives a value each time it runs."""
+        return {n.id for n in ast.walk(self.node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+
+    @property
     def iterable(self) -> str:
         """What it runs over, as written."""
         return self.source.text_of(self.node.iter)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 from handgrad.expr import Expr, call, divide, elementwise, is_number, number
 from handgrad.rules.makers import away, boolean, positive
 from handgrad.rules.table import Terms, rule, sample, to
@@ -167,7 +169,6 @@ def lerp(g: Expr, y: Expr, a: Expr, b: Expr, weight: Expr) -> Terms:
 
 @rule(
     "maximum",
-    "fmax",
     samples=[
         sample("torch.maximum(a, b)", a=(3, 5), b=(5,)),
         sample("torch.maximum(a, a.detach().clone())", kink=True, a=(3, 5)),
@@ -181,7 +182,6 @@ def maximum(g: Expr, y: Expr, a: Expr, b: Expr) -> Terms:
 
 @rule(
     "minimum",
-    "fmin",
     samples=[
         sample("torch.minimum(a, b)", a=(3, 5), b=(3, 1)),
         sample("torch.minimum(a, a.detach().clone())", kink=True, a=(3, 5)),
@@ -193,15 +193,33 @@ def minimum(g: Expr, y: Expr, a: Expr, b: Expr) -> Terms:
         yield to(one, share * g, "the smaller one gets the gradient; equal ones half each")
 
 
+@rule("fmax", samples=[sample("torch.fmax(a, b)", a=(3, 5), b=(5,)),
+                       sample("torch.fmax(a, a.detach().clone())", kink=True, a=(3, 5))])  # fmt: skip
+def fmax(g: Expr, y: Expr, a: Expr, b: Expr) -> Terms:
+    yield to(a, (a >= b) * g, "the larger one gets the gradient, the first of equal ones")
+    yield to(b, (a < b) * g, "the larger one gets the gradient, the first of equal ones")
+
+
+@rule("fmin", samples=[sample("torch.fmin(a, b)", a=(3, 5), b=(3, 1)),
+                       sample("torch.fmin(a, a.detach().clone())", kink=True, a=(3, 5))])  # fmt: skip
+def fmin(g: Expr, y: Expr, a: Expr, b: Expr) -> Terms:
+    yield to(a, (a <= b) * g, "the smaller one gets the gradient, the first of equal ones")
+    yield to(b, (a > b) * g, "the smaller one gets the gradient, the first of equal ones")
+
+
 @rule(
     "where",
     samples=[
+        sample("a.where(c, b)", c=boolean(3, 5), a=(3, 5), b=(5,)),
+        sample("a.where(b < 0.3, b)", a=(3, 5), b=away(3, 5)),
         sample("torch.where(c, a, b)", c=boolean(3, 5), a=(3, 5), b=(5,)),
         sample("torch.where(a > 0, a, 0.1 * a)", a=away(3, 5)),
         sample("torch.where(c, a, 0.0)", c=boolean(3, 1), a=(3, 5)),
     ],
 )
 def where(g: Expr, y: Expr, condition: Expr, a: Expr, b: Expr) -> Terms:
+    if a.op == "value" and a.data.dtype is torch.bool:  # `a.where(condition, b)`
+        condition, a = a, condition
     yield to(a, condition * g, "only where the condition holds")
     yield to(b, ~condition * g, "only where the condition does not hold")
 

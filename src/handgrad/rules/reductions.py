@@ -316,17 +316,32 @@ def dist(g: Expr, y: Expr, a: Expr, b: Expr, p: float = 2) -> Terms:
 
 @rule(
     "sort",
-    "topk",
     many=True,
     samples=[
         sample("x.sort(1).values", x=distinct(3, 5)),
-        sample("x.topk(2, dim=1).values", x=distinct(3, 5)),
         sample("torch.sort(x, descending=True)[0]", x=distinct(4)),
     ],
 )
-def sort(g: list[Expr | None], y: list[Expr], x: Expr, k: object = None, dim: int = -1, *_: object,
-         descending: bool = False, largest: bool = True, stable: bool = False) -> Terms:  # fmt: skip
-    along = dim if not isinstance(k, int) or y[0].shape != x.shape else k
+def sort(g: list[Expr | None], y: list[Expr], x: Expr, dim: int = -1, descending: bool = False, *,
+         stable: bool = False) -> Terms:  # fmt: skip
+    yield from _back_to_where_they_were(g, y, x, dim)
+
+
+@rule(
+    "topk",
+    many=True,
+    samples=[
+        sample("x.topk(2, dim=1).values", x=distinct(3, 5)),
+        sample("torch.topk(x, 1, 0).values", x=distinct(1, 5)),
+        sample("x.topk(5, largest=False)[0]", x=distinct(3, 5)),
+    ],
+)
+def topk(g: list[Expr | None], y: list[Expr], x: Expr, k: int, dim: int = -1, largest: bool = True,
+         sorted: bool = True) -> Terms:  # fmt: skip
+    yield from _back_to_where_they_were(g, y, x, dim)
+
+
+def _back_to_where_they_were(g: list[Expr | None], y: list[Expr], x: Expr, dim: int) -> Terms:
     if g[0] is not None:
         zeros = call("torch.zeros_like", x, shape=x.shape)
-        yield to(x, zeros.method("scatter", along, y[1], g[0]), "each gradient goes back to where its number was")
+        yield to(x, zeros.method("scatter", dim, y[1], g[0]), "each gradient goes back to where its number was")
