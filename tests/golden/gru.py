@@ -62,9 +62,9 @@ def forward_and_backward(X, Y, Wz, Uz, bz, Wr, Ur, br, Wc, Uc, bc, Wy):
 
     # loss = F.cross_entropy(logits.view(n * T, -1), Y.view(-1))
     dloss_in = (F.softmax(logits.view(n * T, -1), 1) - F.one_hot(Y.view(-1), Wy.shape[1])) / Y.view(-1).numel()  # (12, 4)
-    dlogits = dloss_in.reshape(logits.shape)  # (3, 4, 4)
+    dlogits = dloss_in.reshape(logits.shape)  # (n, 4, 4)
     # logits = H @ Wy
-    dH = dlogits @ Wy.T  # (3, 4, 6)
+    dH = dlogits @ Wy.T  # (n, 4, 6)
     dWy = H.reshape(-1, H.shape[2]).T @ dlogits.reshape(-1, logits.shape[2])  # (6, 4)
     dWz = torch.zeros_like(Wz)  # (5, 6)
     dUz = torch.zeros_like(Uz)  # (6, 6)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from handgrad.deriver.equal_sizes import equal_sizes
 from handgrad.deriver.scope import Scope
 from handgrad.expr import Shape, Size
 from handgrad.graph import Const, Graph, Step, Value
@@ -88,7 +89,11 @@ class Sizes:
         if not inputs or not step.made:
             return
         out, x = step.made[0], inputs[0]
-        if op in ("matmul", "mm", "bmm") and len(inputs) == 2:
+        pairs = equal_sizes(step)
+        if pairs is not None:
+            for (a, i), (b, j) in pairs:
+                self._unite(a, i, b, j)
+        elif op in ("matmul", "mm", "bmm") and len(inputs) == 2:
             self._unite_matmul(out, x, inputs[1])
         elif op in _REDUCTIONS:
             self._unite_reduction(step, out, x)
@@ -100,14 +105,9 @@ class Sizes:
             for d in range(len(inputs[0].shape)):
                 self._unite(inputs[0], d, out, d)
             self._unite(inputs[1], 1, out, len(out.shape) - 1)
-        elif op == "linear":
-            for d in range(len(x.shape) - 1):
-                self._unite(x, d, out, d)
-            self._unite(x, -1, inputs[1], -1)
-            self._unite(inputs[1], 0, out, len(out.shape) - 1)
         elif op in ("view", "reshape", "flatten", "unflatten"):
             self._unite_view(out, x)
-        elif op in ("unsqueeze", "squeeze", "cat", "stack", "permute", "gather", "one_hot", "cross_entropy"):
+        elif op in ("unsqueeze", "squeeze", "cat", "permute", "one_hot", "cross_entropy"):
             self._unite_front(op, step, out, inputs)
         else:
             self._unite_broadcast(step, inputs)
@@ -307,6 +307,14 @@ class Sizes:
             if len(given) == len(out.shape):
                 for d, item in enumerate(given):
                     self._consider(item, (out, d))
+        elif isinstance(node, ast.Call) and op in ("split", "chunk"):
+            whole = next(step.inputs).shape
+            dim = next((d for d, (part, size) in enumerate(zip(out.shape, whole, strict=True)) if part != size), 0)
+            for item in node.args[:2]:
+                self._consider(item, (out, dim))
+                for other in step.outs[1:]:
+                    if other.shape == out.shape:
+                        self._unite(out, dim, other, dim)
         elif isinstance(node, ast.Call) and op == "arange" and len(node.args) == 1:
             self._consider(node.args[0], (out, 0))
         elif isinstance(node, ast.Subscript) and op == "getitem" and out.shape:
