@@ -201,6 +201,16 @@ def masked(x: Tensor) -> Tensor:
     return loss
 
 
+def normalised(v: Tensor) -> Tensor:
+    n = v.shape[0]
+    mu = 1 / n * v.sum(0, keepdim=True)
+    d = v - mu
+    var = 1 / (n - 1) * (d**2).sum(0, keepdim=True)
+    inv = (var + 1e-5) ** -0.5
+    xhat = d * inv
+    return xhat
+
+
 FORMS: dict[str, tuple[Callable[..., Tensor], list[Tensor], str]] = {
     "exercise 2": (
         cross_entropy, [ROWS, TARGETS],
@@ -241,7 +251,7 @@ FORMS: dict[str, tuple[Callable[..., Tensor], list[Tensor], str]] = {
         library_cross_entropy, [ROWS, TARGETS], "dx = (p - F.one_hot(y, x.shape[1])) / n  # (n, 5)",
     ),
     "gather": (
-        gathered, [ROWS, TARGETS], "dx = (torch.exp(logp) - F.one_hot(y, x.shape[1])) / 8  # (8, 5)",
+        gathered, [ROWS, TARGETS], "dx = (torch.exp(logp) - F.one_hot(y, x.shape[1])) / y.shape[0]  # (8, 5)",
     ),
     "a one-hot of one's own": (with_one_hot, [ROWS, TARGETS], "dx = (p - onehot) / n  # (n, 5)"),
     "batch norm of images": (
@@ -526,6 +536,31 @@ def test_batch_norm_is_found_with_any_epsilon_and_root(root: str, eps: str, tmp_
     (found,) = handgrad.simplify(defined(source, tmp_path), ROWS)
 
     assert found.code.startswith("dx = inv * (dxhat - dxhat.mean(0) - xhat / (n - 1) * (xhat * dxhat).sum(0))")
+
+
+def test_a_size_may_be_written_as_a_number() -> None:
+    def forward(x: Tensor) -> Tensor:
+        mu = x.sum(0, keepdim=True) / 8
+        d = x - mu
+        var = 1 / 7 * (d**2).sum(0, keepdim=True)
+        inv = (var + 1e-5) ** -0.5
+        xhat = d * inv
+        return xhat
+
+    (found,) = handgrad.simplify(forward, ROWS)
+
+    assert found.code == ("dx = inv * (dxhat - dxhat.sum(0) / 8 - xhat / 7 * (xhat * dxhat).sum(0))  # (8, 5)")
+
+
+def test_a_size_whose_name_is_out_of_sight_is_a_number() -> None:
+    def forward(x: Tensor) -> Tensor:
+        xhat = normalised(x)
+        return xhat
+
+    (found,) = handgrad.simplify(forward, ROWS)
+
+    assert (found.head, found.end) == ("x", "xhat")
+    assert "n" not in found.code.replace("inv", "").split("#")[0].split()
 
 
 # -- the normal form

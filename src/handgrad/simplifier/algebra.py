@@ -8,12 +8,12 @@ and cancels against a multiple of itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 
 from handgrad.simplifier.normal_form import ONE, Base, Call, Factor, Leaf, Mono, Poly, Sum, is_positive, monomial
 
-WIDEST = 150  # more terms than this are no closed form
+WIDEST = 80  # more terms than this are no closed form
 HIGHEST = 4  # a higher power of a sum of terms is not multiplied out
 
 
@@ -34,10 +34,7 @@ def times(a: Poly, b: Poly) -> Poly:
                 whole.append(_multiplied_out(mono).scale(c * d))
             else:
                 terms[mono] = terms.get(mono, Fraction(0)) + c * d
-    total = Poly(terms)
-    for part in whole:
-        total = total + part
-    return total
+    return added([Poly(terms), *whole])
 
 
 def _multiplied_out(mono: Mono) -> Poly:
@@ -48,6 +45,17 @@ def _multiplied_out(mono: Mono) -> Poly:
             for _ in range(int(power)):
                 result = times(result, factor.inner)
     return result
+
+
+def added(parts: Iterable[Poly]) -> Poly:
+    """Return the sum of several."""
+    terms: dict[Mono, Fraction] = {}
+    for part in parts:
+        for mono, c in part.terms.items():
+            terms[mono] = terms[mono] + c if mono in terms else c
+    if len(terms) > WIDEST:
+        raise TooLargeError
+    return Poly(terms)
 
 
 def product(*factors: Poly) -> Poly:
@@ -189,10 +197,7 @@ def cancelled(poly: Poly) -> Poly:
 
 def summed(poly: Poly, sizes: Mapping[int, Poly]) -> Poly:
     """Return the sum of ``poly`` over labels, whose sizes are given."""
-    total = Poly()
-    for mono, c in poly.terms.items():
-        total = total + _summed_mono(mono, dict(sizes)).scale(c)
-    return total
+    return added(_summed_mono(mono, dict(sizes)).scale(c) for mono, c in poly.terms.items())
 
 
 def _summed_mono(mono: Mono, sizes: dict[int, Poly]) -> Poly:
@@ -225,14 +230,14 @@ def _summed_mono(mono: Mono, sizes: dict[int, Poly]) -> Poly:
 
 def picked(poly: Poly) -> Poly:
     """Return ``poly`` with ``onehot * x`` for ``onehot * (onehot * x).sum(1)``: what it picks is what stands there."""
-    total = Poly()
+    parts = []
     for mono, c in poly.terms.items():
-        result = Poly({(): c})
         hots = [factor for factor, own in mono if isinstance(factor, Leaf) and factor.classes is not None]
-        for factor, own in mono:
-            result = times(result, power(_picked_by(factor, hots), own))
-        total = total + result
-    return total
+        if hots and any(isinstance(factor, Sum) for factor, _ in mono):
+            parts.append(product(Poly.number(c), *(power(_picked_by(factor, hots), own) for factor, own in mono)))
+        else:
+            parts.append(Poly({mono: c}))
+    return added(parts)
 
 
 def _picked_by(factor: Factor, hots: list[Leaf]) -> Poly:
@@ -279,15 +284,14 @@ def called(function: str, inner: Poly) -> Poly:
 
 def rebuilt(poly: Poly, change: Callable[[Factor], Poly | None]) -> Poly:
     """Return ``poly`` with something put for each factor for which ``change`` returns something, inside others too."""
-    total = Poly()
+    parts = []
     for mono, c in poly.sorted():
-        result = Poly.number(c)
-        for factor, own in mono:
-            result = times(result, power(_rebuilt_factor(factor, change), own))
-        total = total + result
-        if len(total.terms) > WIDEST:
-            raise TooLargeError
-    return total
+        new = [(factor, own, _rebuilt_factor(factor, change)) for factor, own in mono]
+        if all(own_poly.only == (((factor, ONE),), ONE) for factor, _, own_poly in new):
+            parts.append(Poly({mono: c}))
+        else:
+            parts.append(product(Poly.number(c), *(power(own_poly, own) for _, own, own_poly in new)))
+    return added(parts)
 
 
 def _rebuilt_factor(factor: Factor, change: Callable[[Factor], Poly | None]) -> Poly:

@@ -170,8 +170,8 @@ def solved(value: Leaf | Poly, definition: Poly, pivot: Factor) -> Poly | None:
         own, rest = dict(mono)[pivot], _without(mono, pivot)
         others = definition - Poly(having)
         coefficient = Poly({rest: c})
-        if any(p > 0 and not (is_positive(f, p) or is_size(f)) for f, p in rest):
-            return None  # it might be divided by zero
+        if _may_be_zero(rest):
+            return None  # and what it stands before is not to be had from the product
         if own in (1, -1) or (not others.terms and own.numerator in (1, -1)):
             isolated = times(whole - others, power(coefficient, INVERSE))
             found = power(isolated, 1 / own) if own != 1 else isolated
@@ -190,6 +190,8 @@ def _under_root(whole: Poly, definition: Poly, pivot: Factor) -> Poly | None:
     mono, c = definition.only
     for factor, own in mono:
         if isinstance(factor, Base) and pivot in _tops(factor.inner) and own.numerator in (1, -1):
+            if _may_be_zero(_without(mono, factor)):
+                return None
             rest = Poly({_without(mono, factor): c})
             inner = power(times(whole, power(rest, INVERSE)), 1 / own)
             if inner.only is None or inner.only[0] == () or any(isinstance(f, Base) for f, _ in inner.only[0]):
@@ -198,11 +200,15 @@ def _under_root(whole: Poly, definition: Poly, pivot: Factor) -> Poly | None:
             if len(linear) != 1:
                 return None
             (m, d), *_ = linear.items()
-            if dict(m)[pivot] != 1:
+            if dict(m)[pivot] != 1 or _may_be_zero(_without(m, pivot)):
                 return None
             others = factor.inner - Poly(linear)
             return times(inner - others, power(Poly({_without(m, pivot): d}), INVERSE))
     return None
+
+
+def _may_be_zero(mono: Mono) -> bool:
+    return any(p > 0 and not (is_positive(f, p) or is_size(f)) for f, p in mono)
 
 
 def _without(mono: Mono, factor: Factor) -> Mono:

@@ -22,9 +22,13 @@ JITTERS = (0.15, 0.01, 0.0)
 SEEDS = (1, 2)
 
 
+class NotProvedError(Exception):
+    """A line is not true at one of the two points, or cannot be computed there."""
+
+
 @dataclass
 class Point:
-    """The values there, and for one region the gradient of its end and autograd's gradients inside of it."""
+    """The values there, and what draws the gradients that come from above."""
 
     replay: Replay
     generator: torch.Generator
@@ -95,7 +99,10 @@ class Points:
                     space[known] = replay[value].detach()
         space[f"d{scope.identifier(end)}"] = seed
         with torch.no_grad(), replay.default_dtype():
-            found = eval(compile(code, "<simplified>", "eval"), space)  # noqa: S307 our own text
+            try:
+                found = eval(compile(code, "<simplified>", "eval"), space)  # noqa: S307 our own text
+            except (RuntimeError, TypeError, NameError, IndexError) as error:
+                raise NotProvedError(f"{code}: {error}") from None
         return torch.as_tensor(found, dtype=torch.float64)
 
 

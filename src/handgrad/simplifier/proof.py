@@ -15,7 +15,7 @@ from handgrad.printer import text
 from handgrad.simplifier.definitions import Rule
 from handgrad.simplifier.lemmas import Lemma
 from handgrad.simplifier.normal_form import Axes, Leaf, Poly
-from handgrad.simplifier.points import Points, agree
+from handgrad.simplifier.points import NotProvedError, Points, agree
 from handgrad.simplifier.regions import Region
 from handgrad.simplifier.search import Facts, Search
 from handgrad.simplifier.writing import UnwritableError
@@ -62,10 +62,6 @@ class ClosedForm:
             rows.append(f"#   {step}")
             rows += [f"#       {step.reason}"] if step.reason else []
         return "\n".join(rows)
-
-
-class NotProvedError(Exception):
-    """A line is not true at one of the two points."""
 
 
 class Prover:

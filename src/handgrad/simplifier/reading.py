@@ -45,9 +45,11 @@ class Reader:
     ``gradient`` says what the gradient of a value is, None if it stays as it is.
     """
 
-    def __init__(self, backward: Backward, gradient: Callable[[Value, Axes], Poly | None], head: Value) -> None:
+    def __init__(
+        self, backward: Backward, gradient: Callable[[Value, Axes], Poly | None], head: Value, *, plain: bool = False
+    ) -> None:
         self.forward, self.scope, self.gradient = backward.forward, backward.scope, gradient
-        self.sizes = Sizes(self.forward, head)
+        self.sizes = Sizes(self.forward, head, plain=plain)
         self._definitions: dict[str, Poly | None] = {}
 
     def read(self, expr: Expr, axes: Axes) -> Poly:

@@ -31,10 +31,10 @@ class Facts:
 class Search:
     """The gradients of one region, in normal form, under rules that are tried."""
 
-    def __init__(self, regions: Regions, region: Region) -> None:
+    def __init__(self, regions: Regions, region: Region, *, plain: bool = False) -> None:
         self.regions, self.region = regions, region
         self.members = {*region.inside, region.head}
-        self.reader = Reader(regions.backward, self._gradient, region.head)
+        self.reader = Reader(regions.backward, self._gradient, region.head, plain=plain)
         self._found: dict[tuple[Value, Axes], Poly] = {}
         self._settle: Callable[[Poly], Poly] | None = None
         self.axes: Axes = tuple(None if size == 1 else d for d, size in enumerate(region.head.shape))
@@ -60,6 +60,12 @@ class Search:
         ends = [f for f in self.raw.factors() if isinstance(f, Leaf) and f.kind == "gradient"]
         met += [(leaf.expr.data, leaf.axes) for leaf in ends]
         return [self.reader.read(self.reader.forward.leaf(value), axes) for value, axes in met]
+
+    @property
+    def has_plain_sizes(self) -> bool:
+        """Whether a number was met that a size, or one less, may stand behind."""
+        sizes = {size for value in (self.region.head, *self.region.inside) for size in value.shape}
+        return bool(self.reader.sizes.literals & ({*sizes, *(size - 1 for size in sizes)} - {0, 1, 2}))
 
     def _has_means(self) -> bool:
         return any(step.op in ("mean", "var", "std", "var_mean") and step.made[0].shape for step in self.region.steps)

@@ -10,13 +10,14 @@ from handgrad.errors import DeriveError
 from handgrad.graph import Value
 from handgrad.simplifier.algebra import TooLargeError
 from handgrad.simplifier.arguments import UnreadableError
-from handgrad.simplifier.points import Points
-from handgrad.simplifier.proof import ClosedForm, NotProvedError, Prover
+from handgrad.simplifier.points import NotProvedError, Points
+from handgrad.simplifier.proof import ClosedForm, Prover
 from handgrad.simplifier.regions import Region, Regions
 from handgrad.simplifier.search import Search
 from handgrad.simplifier.writing import UnwritableError, weight
 
 LEAST = 3  # what one line written inside of another one saves: a form that saves no more is none
+FEWEST = 2  # lines that become one
 NOTHING = "# nothing to gain: no part of this backward folds into a shorter line"
 
 
@@ -102,13 +103,20 @@ def simplify(forward: Callable[..., Any] | Backward, *inputs: Any) -> Simplifica
 
 def _searched(regions: Regions, region: Region) -> tuple[int, Search] | None:
     """Return how much shorter the closed form of a region is; None if it is not, or if there is none."""
+    saved = regions.saved(region)
+    if len(saved) < FEWEST:
+        return None
     try:
         search = Search(regions, region)
-    except (UnreadableError, TooLargeError):
+        best = search.run()
+        if search.has_plain_sizes:
+            other = Search(regions, region, plain=True)
+            plain = other.run()
+            if plain is not None and (best is None or plain[0] < best[0]):
+                search, best = other, plain
+    except (UnreadableError, TooLargeError, DeriveError, ZeroDivisionError):
         return None
-    best = search.run()
     if best is None:
         return None
-    saved = regions.saved(region)
     gain = sum(weight(share.gradient) + 1 for share in saved) - best[0] - 1
     return (gain, search) if gain >= (LEAST if region.several else LEAST * len(saved)) else None

@@ -12,12 +12,19 @@ from handgrad.simplifier.algebra import power, times
 from handgrad.simplifier.arguments import UnreadableError
 from handgrad.simplifier.normal_form import Leaf, Poly
 
+LONG = 14  # characters; nobody writes a longer number
+
 
 class Sizes:
-    """The numbers of a forward. Sizes without a name are written as those of ``head``, where they can be."""
+    """The numbers of a forward. Sizes without a name are written as those of ``head``, where they can be.
 
-    def __init__(self, forward: Forward, head: Value) -> None:
-        self.scope, self.sizes, self.head = forward.scope, forward.sizes, head
+    With ``plain``, sizes are numbers and have no names: so a user's ``/ 32`` and a sum over 32 rows cancel.
+    ``literals`` are the whole numbers met that a size may stand behind.
+    """
+
+    def __init__(self, forward: Forward, head: Value, *, plain: bool = False) -> None:
+        self.scope, self.sizes, self.head, self.plain = forward.scope, forward.sizes, head, plain
+        self.literals: set[int] = set()
         self.written = {self.scope.text(value): value for value in self.scope.known}
 
     def number(self, expr: Expr) -> Poly:
@@ -32,13 +39,20 @@ class Sizes:
         if isinstance(value, bool) or value != value or value in (float("inf"), float("-inf")):
             raise UnreadableError(text)
         if text == repr(value):
-            return Poly.number(Fraction(text))
+            return self._constant(value)
         return Poly.of(Leaf("size", text, (), expr, positive=value > 0))
+
+    def _constant(self, value: float) -> Poly:
+        exact = Fraction(repr(value))
+        if len(repr(value)) > LONG and float(near := exact.limit_denominator(10**6)) == value:
+            exact = near  # 0.03225806451612903 is what is left of 1/31
+        self.literals |= {exact.numerator, exact.denominator}
+        return Poly.number(exact)
 
     def _arithmetic(self, node: ast.expr) -> Poly | None:
         """Return a number as the user wrote it: ``1/(n-1)``; None where that cannot be told."""
-        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-            return Poly.number(Fraction(repr(node.value)))
+        if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and type(node.value) is not bool:
+            return self._constant(node.value)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             inner = self._arithmetic(node.operand)
             return None if inner is None else -inner
@@ -63,6 +77,8 @@ class Sizes:
             return None
         if not isinstance(value, int | float) or isinstance(value, bool):
             return None
+        if self.plain and isinstance(value, int):
+            return Poly.number(value)
         text = self.one_text(text)
         return Poly.of(Leaf("size", text, (), number(value, text), positive=value > 0))
 
