@@ -14,7 +14,7 @@ from handgrad.deriver.forward import Forward
 from handgrad.deriver.loops import NotALoopError, find_loops
 from handgrad.deriver.page import Line, Page
 from handgrad.deriver.scope import Scope
-from handgrad.deriver.walk import Style, Walk, seed
+from handgrad.deriver.walk import Style, Walk, needed, seed
 from handgrad.errors import DeriveError, NotDifferentiableError, NotVerifiedError, ReplayError
 from handgrad.graph import Graph, Replay, Value
 from handgrad.tracer import trace
@@ -45,6 +45,8 @@ class Backward:
         self.graph, self.outputs, self.style, self.upstream = graph, outputs, style, upstream
         self._new_scope = scope
         self.scope = Scope(graph) if scope is None else scope()
+        carries = needed(graph, outputs, wrt)
+        self.scope.reserve({v for step in graph.steps if not carries.isdisjoint(step.made) for v in step.inputs})
         self.forward = Forward(graph, self.scope)
         found = find_loops(graph, self.scope) if loops else []
         self.scope.unsteady = frozenset(name for loop in found for name in loop.binds)
@@ -74,7 +76,7 @@ class Backward:
                 if line.final is None:
                     final.pop(line.target, None)
                 else:
-                    final[line.target] = line.final
+                    final[line.target] = self.walk.same.get(line.final, line.final)
             for row in block.handed:
                 final.pop(row.split(" = ")[0], None)
         return final

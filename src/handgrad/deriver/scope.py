@@ -38,7 +38,7 @@ class Scope:
         self._text: dict[Value, str] = {}
         gone = outdated(graph)
         for text, binding in last.items():
-            if binding.value is not None and binding.value not in gone:
+            if binding.value is not None and binding.value not in gone and self._is_there(text, binding.value):
                 known = self._text.get(binding.value)
                 if known is None or _rank(text, binding.value) > _rank(known, binding.value):
                     self._text[binding.value] = text
@@ -54,6 +54,18 @@ class Scope:
             if not wish.isidentifier() and at_hand.isidentifier():
                 wish = at_hand  # `W1`, which is `parameters[0]`, too
             self._ident[value] = self._free(_identifier(wish), value)
+
+    def _is_there(self, text: str, value: Value) -> bool:
+        """Whether a path such as ``kept[2]`` still leads to ``value``: `kept` may be another list by now."""
+        if text.isidentifier():
+            return True
+        try:
+            found = self.evaluate(text)
+        except Exception:  # there is no such object any more
+            return False
+        if isinstance(found, Value):
+            return found is value
+        return isinstance(found, Tensor) and found.shape == value.shape
 
     def _path(self, value: Value) -> str | None:
         """Return how a parameter of a module is written that only the library's code has touched."""
@@ -107,6 +119,16 @@ class Scope:
         for value in values:
             self._ident[value] = name
         return name
+
+    def reserve(self, read: set[Value]) -> None:
+        """Name values anew whose gradients would be called like what the forward reads: ``dt`` beside ``t``."""
+        taken = {text for value, text in self._text.items() if value in read}
+        taken |= {name for name, item in self.names.items() if type(item) in (int, float)}
+        for value, own in list(self._ident.items()):
+            number = 0
+            while f"d{self._ident[value]}" in taken:
+                number += 1
+                self._ident[value] = self._free(f"{own}_{number}", value)
 
     def helper(self, key: object, wish: str) -> str:
         """Return the name of what ``key`` stands for, an expression that has a line of its own: like ``wish``."""

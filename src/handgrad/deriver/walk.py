@@ -47,6 +47,7 @@ class Walk:
             names = ", ".join(str(output.name or "the result") for output in self.outputs)
             raise NotDifferentiableError(f"no value that wants a gradient reaches {names}")
         self.unknown_at_zero: set[Value] = set()  # their gradients are right only where they are not 0
+        self.same: dict[Value, Value] = {}  # what an assignment that changes nothing made of a value
         self._pending: dict[Value, list[Share]] = {}
         self._inlined: dict[Value, Expr] = {}
         self._reasons: dict[Value, list[str]] = {}  # of the gradients that are written inside others
@@ -85,6 +86,7 @@ class Walk:
             return False
         gradient = self._gradient(after, step)
         if gradient is not None:
+            self.same[before] = after
             self.give(before, gradient, "it is written where it stands already", step)
         return True
 
