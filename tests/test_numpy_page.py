@@ -324,6 +324,41 @@ def test_what_is_drawn_at_random_is_an_argument() -> None:
     np.testing.assert_array_equal(gradients["x"], [1.0, 2.0, 3.0])
 
 
+def test_the_parts_of_a_split_stand_in_one_line() -> None:
+    def forward(x, W):  # type: ignore[no-untyped-def]
+        q, k = (x @ W).chunk(2, dim=1)
+        loss = (q * k).sum()
+        return loss
+
+    text = derive(forward, normal(3, 4), normal(4, 6)).as_numpy()
+
+    assert "    q, k = np.split(x @ W, 2, axis=1)  # (3, 3)" in text.splitlines()
+    assert_agrees(forward, [normal(3, 4), normal(4, 6)], text)
+
+
+def test_data_and_parameters_of_a_script_are_arguments(tmp_path: Path) -> None:
+    script = """
+        import torch
+        X = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        W = torch.zeros(2, 3, requires_grad=True)
+        b = (torch.ones(3) * 0.1).requires_grad_()
+        h = torch.tanh(X @ W + b)
+        loss = h.sum()
+        loss.backward()
+        print(loss.item())
+    """
+    (tmp_path / "train.py").write_text(textwrap.dedent(script), encoding="utf-8")
+    command = [sys.executable, "-m", "handgrad", "derive", "train.py", "--as", "numpy", "--test", "test_it.py"]
+
+    text = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    function = function_in(text)
+    assert list(inspect.signature(function).parameters) == ["X", "W", "b"]
+    assert "as it was recorded" not in text
+    np.testing.assert_allclose(function(np.eye(2), np.zeros((2, 3)), np.zeros(3))[1]["b"], [2.0, 2.0, 2.0])
+    assert "def test_forward_backward_agrees_with_autograd" in (tmp_path / "test_it.py").read_text(encoding="utf-8")
+
+
 def test_a_variable_with_the_name_of_a_function_hides_nothing() -> None:
     def forward(x, sigmoid):  # type: ignore[no-untyped-def]
         loss = (torch.sigmoid(x) * sigmoid).sum()

@@ -20,10 +20,10 @@ class ForwardLines(Writer):
     ) -> None:
         super().__init__(names, dialect, stored)
         outputs = names.backward.outputs
-        self.needed = self.graph.ancestors(*outputs, *names.read)
+        self.needed = names.ancestors(*outputs, *names.read)
         self.readers: dict[Value, list[Step]] = {}
         for step in self.graph.steps:
-            if any(value in self.needed for value in step.made):
+            if any(value in self.needed and not names.is_argument(value) for value in step.made):
                 for value in dict.fromkeys(step.inputs):
                     self.readers.setdefault(value, []).append(step)
         self._fold_starts({*outputs, *read_back})
@@ -46,9 +46,21 @@ class ForwardLines(Writer):
             if step.index in first:
                 rows += self._loop(first[step.index])
             elif step.index not in inside:
-                for value in step.made:
-                    rows += self._rows_of(value, step)
+                rows += self._rows_of_step(step)
         return rows
+
+    def _rows_of_step(self, step: Step) -> list[Row]:
+        named = all(value in self.needed and self.names.has_line(value) for value in step.outs)
+        if len(step.outs) < 2 or not named or step.writes or self.names.is_argument(step.outs[0]):
+            return [row for value in step.made for row in self._rows_of(value, step)]
+        self.step, self.now = step, step.outs[0].id
+        whole = self.translated(self.definition(step.outs[0]))
+        if whole.op != "index" or whole.args[0].op not in ("call", "method"):  # its parts are made one by one
+            return [row for value in step.made for row in self._rows_of(value, step)]
+        targets = ", ".join(map(self.names.of, step.outs))
+        made = f"{targets} = {self._shown(whole.args[0])}{shape_comment(self.forward.sizes.shape(step.outs[0]))}"
+        helping, self.helping = self.helping, []
+        return [(step.outs[-1].id, row) for row in (*helping, made)]
 
     def _rows_of(self, value: Value, step: Step) -> list[Row]:
         if value not in self.needed or self.names.is_argument(value):

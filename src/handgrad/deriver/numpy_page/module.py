@@ -107,9 +107,10 @@ class Module:
     @property
     def _decided(self) -> Iterator[str]:
         """Yield what left the tensors as a number, and is written here as it was then."""
-        known = self.backward.graph.ancestors(*self.backward.outputs)
+        outputs = self.backward.outputs
+        known, end = self.names.ancestors(*outputs), max(output.time for output in outputs)
         for escape in self.backward.graph.escapes:
-            if escape.value in known or any(value in known for value in self.backward.graph.ancestors(escape.value)):
+            if escape.time < end and known & self.names.ancestors(escape.value):
                 yield f"    # as it was recorded ({escape.site}): {escape.site.text}".split("\n")[0]
 
     @property

@@ -12,8 +12,10 @@ from handgrad.deriver.page import own_name
 from handgrad.errors import DeriveError
 from handgrad.expr import Expr, written
 from handgrad.graph import Value
+from handgrad.source import enclosing
 
 _CALLS = frozenset(["len", "range", "float", "int", "abs", "min", "max", "round", "slice", "list", "tuple", "sum"])
+_DATA = frozenset(["tensor", "as_tensor", "from_numpy"])
 _PLAIN = (int, float, str, bool, slice, range, type(None), type(Ellipsis))
 _LEAVES = (ast.Constant, ast.operator, ast.unaryop, ast.cmpop, ast.boolop, ast.expr_context)
 _INNER = (ast.BinOp, ast.UnaryOp, ast.Tuple, ast.List, ast.Slice, ast.Compare, ast.IfExp, ast.BoolOp, ast.Starred)
@@ -35,9 +37,28 @@ class Names:
     # -- values
 
     def is_argument(self, value: Value) -> bool:
-        """Whether the page takes ``value`` as an argument: no step made it, or it was drawn at random."""
+        """Whether the page takes ``value`` as an argument.
+
+        No step made it, or the gradient ends there, or it was drawn at random, or it is data that a script spells out.
+        """
         step = value.step
-        return step is None or (step.is_random and step.generator_state is None and not step.writes)
+        if step is None or value in self.backward.walk.wrt:
+            return True
+        if step.op in _DATA and self.graph.frames[step.frame].scope.kind == "module":
+            return True
+        return step.is_random and step.generator_state is None and not step.writes
+
+    def ancestors(self, *values: Value) -> set[Value]:
+        """Return ``values`` and what they are computed from, up to the arguments."""
+        seen: set[Value] = set()
+        stack = list(values)
+        while stack:
+            value = stack.pop()
+            if value not in seen:
+                seen.add(value)
+                if value.step is not None and not self.is_argument(value):
+                    stack.extend(value.step.inputs)
+        return seen
 
     def has_line(self, value: Value) -> bool:
         """Whether there is a name for ``value`` on the page."""
@@ -47,7 +68,7 @@ class Names:
         """Return the name of ``value``, and see that it is there."""
         self.read.add(value)
         if self.scope.identifier(value) is None:
-            wish = own_name(value) if value.step is not None and not value.step.is_random else "given"
+            wish = "given" if self.is_argument(value) else own_name(value)
             return self.scope.name(value, wish)
         return str(self.scope.identifier(value))
 
@@ -156,6 +177,7 @@ class Names:
         if name not in self._defined:
             value = self.scope.names[name]
             self._defined[name] = written(value), -1
+            found: list[tuple[str, float]] = []
             for text in self._assigned(name):
                 if self.scope.means(text, value) and self._is_arithmetic(text, name):
                     reader = _Reader(self, float("inf"), None, False)
@@ -163,8 +185,9 @@ class Names:
                         made = reader.visit(ast.parse(text, mode="eval").body)
                     except _UnknownError:
                         continue
-                    self._defined[name] = (ast.unparse(made) if reader.changed else text), reader.latest
-                    break
+                    found.append((ast.unparse(made) if reader.changed else text, reader.latest))
+            if found:
+                self._defined[name] = min(found, key=lambda one: one[1])
         return self._defined[name]
 
     def _is_arithmetic(self, text: str, name: str) -> bool:
@@ -174,15 +197,21 @@ class Names:
         return name not in words and bool(words & (owners | set(self.scope.names)))
 
     def _assigned(self, name: str) -> list[str]:
-        sources = list(dict.fromkeys(step.site.source for step in self.graph.steps))
+        """Return what the code that ran assigned to ``name``, as text."""
+        statements = [step.statement for step in self.graph.steps]
+        functions = {_function(statement.node) for statement in statements if statement is not None}
+        sources = dict.fromkeys(statement.source for statement in statements if statement is not None)
         found = []
         for source in sources:
             for node in ast.walk(source.tree):
-                if isinstance(node, ast.Assign) and len(node.targets) == 1:
-                    found += [
-                        text for target, text in _pairs(node.targets[0], node.value, source.text_of) if target == name
-                    ]
+                if isinstance(node, ast.Assign) and len(node.targets) == 1 and _function(node) in functions | {None}:
+                    pairs = _pairs(node.targets[0], node.value, source.text_of)
+                    found += [text for target, text in pairs if target == name]
         return found
+
+
+def _function(node: ast.AST) -> ast.AST | None:
+    return next((outer for outer in enclosing(node) if isinstance(outer, ast.FunctionDef | ast.Lambda)), None)
 
 
 def _pairs(target: ast.expr, given: ast.expr, text_of: Callable[[ast.AST], str]) -> list[tuple[str, str]]:

@@ -13,7 +13,21 @@ from handgrad.deriver.numpy_page.translation import Translation
 from handgrad.deriver.page import own_name
 from handgrad.deriver.shares import LoopShares
 from handgrad.errors import DeriveError
-from handgrad.expr import Expr, cost, fill, hole, index, keyword, name, overwritten, raw, replace, walk, written
+from handgrad.expr import (
+    Expr,
+    cost,
+    fill,
+    hole,
+    index,
+    keyword,
+    name,
+    overwritten,
+    raw,
+    replace,
+    transposed,
+    walk,
+    written,
+)
 from handgrad.graph import Step, Value
 from handgrad.printer import ATOM, Printer
 from handgrad.rules.table import plain
@@ -115,6 +129,8 @@ class Writer:
             return self.names.translated(part, self.now, self.loop, torch=self.dialect.torch)
         if part.op == "gradient":
             return name(self.gradient_name(part.data), part.shape)
+        if part.op == "T":
+            return transposed(replace(part.args[0], self._change))
         if part.op == "let":
             return self._help(part, part.args[0], str(part.data))
         if part.op in ("scatter", "overwritten"):
