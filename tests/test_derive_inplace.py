@@ -299,6 +299,62 @@ def test_a_name_whose_memory_was_written_through_another_is_not_read() -> None:
     assert any(row.startswith("h = x.exp()") for row in backward.page.prelude)
 
 
+def test_a_second_name_of_what_was_written_is_not_read() -> None:
+    def forward(x: Tensor, w: Tensor) -> Tensor:
+        h = x * w
+        y = h
+        z = h.exp() * w
+        y += 1
+        return (z * y).sum()
+
+    def same(x: Tensor, w: Tensor) -> Tensor:
+        return ((x * w).exp() * w * (x * w + 1)).sum()
+
+    backward = derived(forward, numbers(3), numbers(3, seed=1), same=same)
+
+    assert any(row.startswith("h = x * w") for row in backward.page.prelude)
+
+
+def test_a_chain_of_writes_is_computed_again_without_writing() -> None:
+    def forward(x: Tensor, W: Tensor) -> Tensor:
+        h = x @ W
+        h.clamp_(min=-0.5)
+        h.exp_()
+        h.div_(h.sum(1, keepdim=True))
+        return (h**2).sum()
+
+    def same(x: Tensor, W: Tensor) -> Tensor:
+        return ((x @ W).clamp(min=-0.5).softmax(1) ** 2).sum()
+
+    backward = derived(forward, numbers(3, 4), numbers(4, 2, seed=1), same=same)
+
+    assert [row.split("  #")[0] for row in backward.page.prelude[1:]] == [
+        "h = x @ W", "h_1 = h.clamp(min=-0.5)", "h_2 = h_1.exp()",
+    ]  # fmt: skip
+
+
+def test_an_index_of_an_index_that_is_written_is_right() -> None:
+    def forward(x: Tensor, c: Tensor) -> Tensor:
+        y = x * 2
+        y[0][1] = c
+        y[1:][0] *= c
+        return (y**2).sum()
+
+    derived(forward, numbers(3, 4), numbers(seed=1))
+
+
+def test_what_autograd_refuses_is_refused_in_words() -> None:
+    from handgrad.errors import NotVerifiedError
+
+    def forward(x: Tensor) -> Tensor:
+        h = x * 2
+        h *= h
+        return h.sum()
+
+    with pytest.raises(NotVerifiedError, match=r"autograd itself cannot differentiate this forward.*changed in place"):
+        derive(forward, numbers(3))
+
+
 def test_an_input_that_was_written_cannot_be_brought_back() -> None:
     def forward(x: Tensor, w: Tensor) -> Tensor:
         y = x * w

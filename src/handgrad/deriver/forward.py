@@ -136,7 +136,7 @@ class Forward:
             raise DeriveError(f"{step.site}: the backward needs what `{step.text}` drew, and nothing holds it any "
                               "more: give it a name of its own")  # fmt: skip
         op = plain(step.op)
-        if step.writes and op not in _OPERATORS:
+        if step.writes and op not in _OPERATORS and not hasattr(Tensor, op):
             raise DeriveError(f"{step.site}: the backward needs a value that `{step.text}` changed in place: "
                               "write into a clone, or make a new tensor")  # fmt: skip
         if op == "batch_norm":
@@ -168,6 +168,8 @@ class Forward:
         for key, item in step.kwargs.items():
             if isinstance(item, Const) and key in defaults and _same(defaults[key], item.value):
                 continue
+            if step.writes and key in ("inplace", "out"):
+                continue
             if defaults and not args and not given and key == next(iter(defaults)):
                 given.append(self._argument(item, convert))
             else:
@@ -175,6 +177,8 @@ class Forward:
         name, kind = getattr(step.func, "__name__", step.op), type(step.func).__name__
         if kind == "method-wrapper":
             return Expr("attribute", given[:1], shape, step.op)
+        if step.writes and name.rstrip("_") != name:  # the same, not in place
+            return Expr("method", given, shape, plain(step.op))
         if kind == "method_descriptor" or "Tensor." in str(getattr(step.func, "__qualname__", "")):
             return Expr("method", given, shape, name)
         written = _written_as(step.func, name)

@@ -122,15 +122,17 @@ def _back(g: Expr, steps: list[tuple[Step, Value]], forward: Forward) -> Expr:
 # -- names that stand for something else by now
 
 
-def outdated(graph: Graph) -> set[Value]:
-    """Return the named values whose numbers are gone: their memory was written through another tensor."""
+def outdated(graph: Graph, until: int | None = None) -> set[Value]:
+    """Return the values whose numbers are gone at the time ``until``, or at the end: their memory was written."""
+    gone: set[Value] = set()
     writes: dict[Value, list[tuple[int, Value]]] = {}
     for step in graph.steps:
-        for _, after in step.writes:
-            writes.setdefault(_root(after)[0], []).append((step.index, after))
+        if until is None or step.time <= until:
+            gone.update(before for before, _ in changes(step))
+            for _, after in step.writes:
+                writes.setdefault(_root(after)[0], []).append((step.index, after))
     if not writes:
-        return set()
-    gone = set()
+        return gone
     for value in graph.named:
         made = -1 if value.step is None else value.step.index
         for index, after in writes.get(_root(value)[0], ()):

@@ -36,7 +36,7 @@ class Scope:
                 if binding.visible:
                     self.names = binding.visible
         self._text: dict[Value, str] = {}
-        gone = outdated(graph)
+        gone = outdated(graph, until)
         for text, binding in last.items():
             if binding.value is not None and binding.value not in gone and self._is_there(text, binding.value):
                 known = self._text.get(binding.value)
