@@ -257,10 +257,18 @@ class Backward:
         """Return autograd's gradients of everything that has a line."""
         values = list(dict.fromkeys(self._final.values()))
         outputs = [replay[output] for output in seeds]
-        found = torch.autograd.grad(
-            outputs, [replay[v] for v in values], [seeds[o].to(replay[o].dtype) for o in seeds],
-            allow_unused=True, retain_graph=True,
-        )  # fmt: skip
+        try:
+            found = torch.autograd.grad(
+                outputs, [replay[v] for v in values], [seeds[o].to(replay[o].dtype) for o in seeds],
+                allow_unused=True, retain_graph=True,
+            )  # fmt: skip
+        except RuntimeError as error:
+            if "inplace operation" not in str(error):
+                raise
+            raise NotVerifiedError(
+                "autograd itself cannot differentiate this forward, and there is nothing to compare with: a value that "
+                "its backward needs is changed in place (`h = h * h`, not `h *= h`)"
+            ) from None
         return {
             value: torch.zeros_like(replay[value]) if gradient is None else gradient
             for value, gradient in zip(values, found, strict=True)
