@@ -331,6 +331,18 @@ def test_a_value_that_is_used_elsewhere_too_gets_a_share() -> None:
     assert found.code.startswith("dx += inv * (dxhat - ")
 
 
+def test_a_gradient_that_is_one_number_fills_the_shape() -> None:
+    def forward(x: Tensor) -> Tensor:
+        a = x * 2
+        b = a + x
+        loss = (a + b).mean()
+        return loss
+
+    (found,) = handgrad.simplify(forward, normal(6))
+
+    assert found.code == "dx = torch.full_like(x, 5 / x.shape[0])  # (6,)"
+
+
 # -- the proof
 
 

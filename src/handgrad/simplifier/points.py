@@ -101,7 +101,7 @@ class Points:
         with torch.no_grad(), replay.default_dtype():
             try:
                 found = eval(compile(code, "<simplified>", "eval"), space)  # noqa: S307 our own text
-            except (RuntimeError, TypeError, NameError, IndexError) as error:
+            except (RuntimeError, TypeError, NameError, IndexError, AttributeError) as error:
                 raise NotProvedError(f"{code}: {error}") from None
         return torch.as_tensor(found, dtype=torch.float64)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from handgrad.deriver.forward import Forward
 from handgrad.deriver.page import Page
-from handgrad.expr import Expr, Size, call, is_number, strip
+from handgrad.expr import Expr, Size, call, is_number, walk
 from handgrad.graph import Value
 from handgrad.printer import text
 from handgrad.simplifier.definitions import Rule
@@ -21,6 +21,9 @@ from handgrad.simplifier.search import Facts, Search
 from handgrad.simplifier.writing import UnwritableError
 
 ONE_HOT = "a one-hot sums to 1 along its classes"
+
+
+_PLAIN = ("number", "add", "sub", "mul", "div", "neg", "pow")  # what Python computes without a tensor
 
 
 class Equality(NamedTuple):
@@ -123,7 +126,7 @@ class Prover:
         like = self.forward.leaf(head)
         if is_number(expr, 0):
             return call("torch.zeros_like", like, shape=shape)
-        if strip(expr).op == "number":
+        if all(part.op in _PLAIN for part in walk(expr)):
             return call("torch.full_like", like, expr, shape=shape)
         return expr.method("expand_as", like, shape=shape)
 
