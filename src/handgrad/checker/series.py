@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+
 from handgrad.claims import Claim
-from handgrad.graph import Value
+from handgrad.graph import Binding, Value
 
 
 def is_series(claim: Claim) -> bool:
@@ -21,13 +23,21 @@ def ends_of_series(claim: Claim) -> list[Value]:
             value = binding.value
             if value is None:
                 continue
-            if previous is not None and not depends(value, previous):
+            if previous is not None and (_is_anew(binding) or not depends(value, previous)):
                 ends.append(previous)
                 count += 1
             previous = value
         if count and previous is not None:
             ends.append(previous)
     return ends
+
+
+def _is_anew(binding: Binding) -> bool:
+    """Whether the statement sets the name without reading it: it may depend on what it was all the same, over time."""
+    node = binding.statement.node
+    if not isinstance(node, ast.Assign) or any(isinstance(target, ast.Subscript) for target in node.targets):
+        return False
+    return not any(isinstance(part, ast.Name) and part.id == binding.access.root for part in ast.walk(node.value))
 
 
 def depends(value: Value, on: Value) -> bool:

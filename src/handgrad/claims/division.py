@@ -32,6 +32,8 @@ class Division:
         for binding, candidates, loss in made:
             key = (binding.scope, binding.name)
             so_far = open_claims.get(key, [])
+            if so_far and _hands_on(binding, candidates, so_far[0][1], open_claims):
+                continue
             again = False
             if so_far and binding.value is not None and loss is loss_now:
                 past = {b.value for b, _ in so_far if b.value is not None}
@@ -106,6 +108,24 @@ class Division:
         for value in claim.values:
             claim.compared_with += self.pairs.get(value, [])
         return claim
+
+
+def _hands_on(
+    binding: Binding, candidates: list[Value], first: list[Value], claims: dict[tuple[Scope, str], list[Item]]
+) -> bool:
+    """Whether a name is only handed on, as `dh = dhprev` at the end of a turn: it stands for another value's now.
+
+    ``hprev`` and ``h`` were one value then, and ``dh`` was the gradient of the ``h`` after it before.
+    """
+    step = binding.value.step if binding.value is not None else None
+    if step is None or step.op != "alias" or not first:
+        return False
+    source = next(step.inputs)
+    for items in claims.values():
+        for other, of in items:
+            if other.value is source and other.name != binding.name:
+                return first[0] not in of and bool(set(of) & set(candidates))
+    return False
 
 
 def levels(bindings: Iterable[Binding]) -> dict[Binding, Statement]:
