@@ -6,6 +6,20 @@ values of the leaves, or with some values replaced, bit for bit where nothing wa
 
 from handgrad.graph.recording import Binding, Escape, Failure, FrameInfo, Graph, Scope
 from handgrad.graph.replay import NARROW, Replay
-from handgrad.graph.steps import Const, Step, Value
+from handgrad.graph.steps import Const, Step, Value, Weak, version_of
 
-__all__ = ["NARROW", "Binding", "Const", "Escape", "Failure", "FrameInfo", "Graph", "Replay", "Scope", "Step", "Value"]
+__all__ = [
+    "NARROW",
+    "Binding",
+    "Const",
+    "Escape",
+    "Failure",
+    "FrameInfo",
+    "Graph",
+    "Replay",
+    "Scope",
+    "Step",
+    "Value",
+    "Weak",
+    "version_of",
+]

@@ -66,7 +66,7 @@ class Replay:
             if self._get(value) is not None:
                 continue
             if value.step is None or (self.stop is not None and self.stop(value)):
-                self._known[value] = self._finish(value, self._cast(value.value))
+                self._known[value] = self._finish(value, self._given(value))
             elif value.step.index not in steps:
                 steps[value.step.index] = value.step
                 stack.extend(value.step.inputs)
@@ -74,12 +74,21 @@ class Replay:
             for _, step in sorted(steps.items()):
                 self._execute(step)
 
+    def _given(self, value: Value) -> Tensor:
+        """Return what nothing computes here, in the dtype of the replay: one copy serves all replays."""
+        if self.dtype is None or (value.step is not None and not _stands(value.step)):
+            return self._cast(value.value)
+        key = value, self.dtype
+        if key not in self.graph.made:
+            self.graph.made[key] = self._cast(value.value)
+        return self.graph.made[key]
+
     def _execute(self, step: Step) -> None:
         if all(self._get(value) is not None for value in step.made):
             return
-        if step.is_random and step.generator_state is None:  # what was drawn depends on no number: it stands
+        if _stands(step):
             for value in step.made:
-                self._known[value] = self._finish(value, self._cast(value.value))
+                self._known[value] = self._finish(value, self._given(value))
             return
         if self._is_constant(step):
             return
@@ -186,6 +195,11 @@ class Replay:
         if escape.how == "bool":
             return bool(here.any()) != bool(then.any())
         return not torch.allclose(here.double(), then.double(), rtol=1e-4, atol=0.0, equal_nan=True)
+
+
+def _stands(step: Step) -> bool:
+    """Whether the step drew numbers, which depend on no others: they are as they are."""
+    return step.is_random and step.generator_state is None
 
 
 _WIDER: dict[str, Callable[..., Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -9,7 +10,27 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from handgrad.errors import ReplayError
 from handgrad.source import Site, Statement
+
+
+class Weak:
+    """A tensor that somebody else holds, as long as it is there and was not changed."""
+
+    __slots__ = ("_tensor", "_version")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor, self._version = weakref.ref(tensor), version_of(tensor)
+
+    def __call__(self) -> Tensor | None:
+        """Return the tensor, or None."""
+        tensor = self._tensor()
+        return tensor if tensor is not None and version_of(tensor) == self._version else None
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return how often the memory of ``tensor`` was written to; -1 in inference mode, which does not count."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 @dataclass(eq=False)
@@ -17,7 +38,7 @@ class Value:
     """A tensor that the code made or read; an in-place write makes a new one."""
 
     id: int
-    tensor: Tensor = field(repr=False)
+    kept: Tensor | Weak | None = field(repr=False)  # its numbers; None: not kept
     shape: tuple[int, ...]
     dtype: torch.dtype
     step: Step | None = None  # what made it; None for a leaf
@@ -31,8 +52,38 @@ class Value:
     time: int = 0
 
     @property
+    def tensor(self) -> Tensor:
+        """The recorded tensor, as it was then; computed again if it was not kept.
+
+        Raises:
+            ReplayError: it was not kept, and no step can compute it.
+        """
+        kept = self.kept() if isinstance(self.kept, Weak) else self.kept
+        if kept is not None:
+            return kept
+        if not self.is_computed:
+            place = f"{self.step.site}: " if self.step is not None else ""
+            raise ReplayError(
+                f"{place}{self.name or 'a tensor'} {self.shape} was let go to save memory, and nothing can compute it "
+                "again: keep it in a variable, or run less before the pass that is judged"
+            )
+        from handgrad.graph.recording import computed_again
+
+        return computed_again(self)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its numbers are at hand."""
+        return isinstance(self.kept, Tensor) or (self.kept is not None and self.kept() is not None)
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether its step gives the same numbers again: it draws none, and reads values only."""
+        return self.step is not None and not self.step.is_random and any(True for _ in self.step.inputs)
+
+    @property
     def value(self) -> Tensor:
-        """The recorded tensor, as it was then."""
+        """The recorded tensor, as it was then, without its autograd graph."""
         return self.tensor.detach()
 
     @property

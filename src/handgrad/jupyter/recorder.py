@@ -17,7 +17,7 @@ from torch.overrides import _get_current_function_mode_stack
 from handgrad import claims
 from handgrad.graph import Binding, FrameInfo, Graph, Scope, Value
 from handgrad.source import Statement
-from handgrad.tracer import Tracer, name_modules, name_values
+from handgrad.tracer import GIVEN_BYTES, KEPT_BYTES, Tracer, name_modules, name_values
 
 ITERATIONS = 3  # of a training loop, before tracing is suspended
 LOSSES = 8  # iterations of a loop that computes losses and gradients, and changes no parameter that we know
@@ -33,7 +33,7 @@ class Recorder(Tracer):
 
     def __init__(self, first_seed: int | None = None) -> None:
         """``first_seed`` is the one that PyTorch began with, None where nobody knows: nothing is unseeded then."""
-        super().__init__()
+        super().__init__(kept_bytes=KEPT_BYTES, given_bytes=GIVEN_BYTES)
         self.first_seed = first_seed
         self.why_suspended: str | None = None
         self.has_failed = False
@@ -275,8 +275,8 @@ class Recorder(Tracer):
         memories = {}
         with torch._C.DisableTorchFunction():
             for value in self.graph.values:
-                if value.tensor.layout == torch.strided:
-                    storage = value.tensor.untyped_storage()
+                if isinstance(value.kept, Tensor) and value.kept.layout == torch.strided:
+                    storage = value.kept.untyped_storage()
                     memories[storage.data_ptr()] = storage.nbytes()
         return sum(memories.values())
 

@@ -62,13 +62,13 @@ def execute(program: Program, options: Options) -> Execution:
     """
     import torch
 
-    from handgrad.tracer import Tracer
+    from handgrad.tracer import GIVEN_BYTES, KEPT_BYTES, Tracer
 
     module = ModuleType("__main__")
     module.__file__ = str(program.path)
     sys.modules["__main__"] = module
     sys.argv = [str(program.path)]
-    tracer = Tracer()
+    tracer = Tracer(kept_bytes=KEPT_BYTES, given_bytes=GIVEN_BYTES)
     execution = Execution(program, tracer, vars(module), list(program.notes))
     folder, is_notebook = program.path.parent, program.kind in ("notebook", "marimo")
     environment = Environment(folder, words=options.words, is_notebook=is_notebook, note=execution.note)

@@ -7,8 +7,9 @@ names it mentions can be looked up: this is how ``dlogits = dnorm_logits``, whic
 An in-place write makes a new value. Other tensors that share the memory get one too, as soon as they are read again.
 """
 
+from handgrad.tracer.memory import GIVEN_BYTES, KEPT_BYTES
 from handgrad.tracer.naming import name_modules, name_values
 from handgrad.tracer.operations import Tracer
 from handgrad.tracer.tracing import trace
 
-__all__ = ["Tracer", "name_modules", "name_values", "trace"]
+__all__ = ["GIVEN_BYTES", "KEPT_BYTES", "Tracer", "name_modules", "name_values", "trace"]

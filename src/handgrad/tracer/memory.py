@@ -10,10 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handgrad.graph import Const, Graph, Step, Value
-from handgrad.tracer.overlaps import geometry_of, overlap, overlay
+from handgrad.graph import Const, Graph, Step, Value, Weak, version_of
+from handgrad.tracer.overlaps import Geometry, geometry_of, overlap, overlay
+from handgrad.tracer.shelf import Place, Shelf, memory_of
 
-KEPT_BYTES = 2**24  # larger tensors are kept only as long as the code itself keeps them
+KEPT_BYTES = 2**29  # of the latest tensors; older ones are computed again when they are asked for
+GIVEN_BYTES = 2**30  # of the latest that cannot be; older ones are there as long as the code holds them
+LARGE_BYTES = 2**24  # a tensor that is not copied before a write that can be made again
+MOST_COPIED_BYTES = 2**26  # a larger one that comes from elsewhere is not copied
+LIGHT_BYTES = 2**12  # so small that it is kept for ever
 _WHOLE_UPDATES = frozenset({"__iadd__", "__isub__", "add_", "sub_"})
 
 
@@ -29,15 +34,19 @@ class Known:
 class Memory:
     """The values of tensors. An in-place write makes a new value of every tensor that shares the memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept_bytes: float, given_bytes: float) -> None:
+        """Keep so much of what was computed, and of what was drawn or given and cannot be computed again."""
         super().__init__()
+        self._computed, self._given = Shelf(kept_bytes), Shelf(given_bytes)
         self.graph = Graph()
         self.time = 0  # grows with everything that is recorded
         self.updates = 0  # grows whenever the code trains
         self.rewrites = 0  # in-place additions to a whole tensor that was read before
         self._read: set[int] = set()  # the values that some operation read
         self._known: dict[int, Known] = {}
-        self._writes: dict[int, list[tuple[int, Tensor, Value]]] = {}  # by memory: number, tensor, its new value
+        self._writes: dict[
+            int, list[tuple[int, Geometry, Value]]
+        ] = {}  # by memory: number, what part of it, its new value
         self._write_count = 0
         self.made_bytes = 0  # of all tensors that were recorded, but for large ones
 
@@ -64,9 +73,8 @@ class Memory:
 
     def references(self) -> Counter[int]:
         """Count the references that are held here, by the id of the tensor."""
-        ours = Counter(id(value.tensor) for value in self.graph.values)
+        ours = Counter(id(value.kept) for value in self.graph.values)
         ours.update(id(known.hold) for known in self._known.values())
-        ours.update(id(tensor) for writes in self._writes.values() for _, tensor, _ in writes)
         return ours
 
     def take_as_new(self, tensor: Tensor) -> None:
@@ -76,6 +84,8 @@ class Memory:
     def keep_only(self, values: set[Value]) -> None:
         """Forget what is known of all other values."""
         self._known = {number: known for number, known in self._known.items() if known.value in values}
+        self._computed.keep_only(values)
+        self._given.keep_only(values)
         memories = {known.memory for known in self._known.values()}
         self._writes = {m: [w for w in writes if w[2] in values] for m, writes in self._writes.items() if m in memories}
 
@@ -92,20 +102,21 @@ class Memory:
             for _, written, after in writes:
                 known.value = self._overlay(tensor, known.value, written, after)
             if writes:
-                known.version = tensor._version
-        if known.version != tensor._version:  # changed by something that is not seen here, such as an optimizer
+                known.version = version_of(tensor)
+        if known.version != version_of(tensor):  # changed by something that is not seen here, such as an optimizer
             if known.value.is_parameter:
                 self.updates += 1
             return self._leaf(tensor)
         return known.value
 
-    def _overlay(self, tensor: Tensor, value: Value, written: Tensor, after: Value) -> Value:
-        """``written`` was changed and shares memory with ``tensor``: make a step of what that does to it."""
-        if not overlap(tensor, written):
+    def _overlay(self, tensor: Tensor, value: Value, written: Geometry, after: Value) -> Value:
+        """Make a step of what the write into ``written``, a part of the memory of ``tensor``, does to it."""
+        geometry = geometry_of(tensor)
+        if not overlap(geometry, written):
             return value
         last = after.step
         assert last is not None
-        args: list[Any] = [value, after, Const(geometry_of(tensor)), Const(geometry_of(written))]
+        args: list[Any] = [value, after, Const(geometry), Const(written)]
         self.time += 1
         step = Step(
             len(self.graph.steps),
@@ -121,15 +132,15 @@ class Memory:
         )
         self.graph.steps.append(step)
         hold = self._known[id(tensor)]
-        new = self._make(tensor.detach().clone(), tensor, step)
+        new = self._made(tensor.detach().clone(), tensor, step)
         hold.value = new
         step.outs.append(new)
+        self._keep(new, tensor)
         return new
 
     def _leaf(self, tensor: Tensor) -> Value:
-        value = self._new_value(tensor, None)
-        if tensor.numel() * tensor.element_size() <= 4 * KEPT_BYTES and tensor.layout == torch.strided:
-            value.tensor = tensor.detach().clone()
+        is_copied = tensor.numel() * tensor.element_size() <= MOST_COPIED_BYTES and tensor.layout == torch.strided
+        value = self._new_value(tensor, None, tensor.detach().clone() if is_copied else tensor)
         self._mark(value, tensor)
         value.made_elsewhere = tensor.grad_fn is not None
         return value
@@ -138,21 +149,20 @@ class Memory:
         value.requires_grad = tensor.requires_grad
         value.is_parameter = tensor.requires_grad and tensor.grad_fn is None
 
-    def _new_value(self, tensor: Tensor, step: Step | None) -> Value:
-        value = self._make(tensor, tensor, step)
-        number = id(tensor)
-        if tensor.numel() * tensor.element_size() <= KEPT_BYTES:
-            hold: Any = tensor
-        else:
-            hold = weakref.ref(tensor, lambda _: self._known.pop(number, None))
-        try:
-            memory = tensor.untyped_storage().data_ptr()
-        except (RuntimeError, NotImplementedError):
-            memory = -number  # sparse tensors have none
-        self._known[number] = Known(hold, value, memory, self._write_count, tensor._version)
+    def _new_value(self, tensor: Tensor, step: Step | None, kept: Tensor | None = None) -> Value:
+        value = self._made(tensor if kept is None else kept, tensor, step)
+        is_large = tensor.numel() * tensor.element_size() > LARGE_BYTES
+        hold = self._weakly(tensor) if is_large else tensor
+        self._known[id(tensor)] = Known(hold, value, memory_of(tensor)[0], self._write_count, version_of(tensor))
+        self._keep(value, tensor)
         return value
 
-    def _make(self, kept: Tensor, tensor: Tensor, step: Step | None) -> Value:
+    def _weakly(self, tensor: Tensor) -> weakref.ref[Tensor]:
+        """Hold ``tensor`` only as long as the code does, and then forget it."""
+        number = id(tensor)
+        return weakref.ref(tensor, lambda _: self._known.pop(number, None))
+
+    def _made(self, kept: Tensor, tensor: Tensor, step: Step | None) -> Value:
         self.time += 1
         value = Value(len(self.graph.values), kept, tuple(tensor.shape), tensor.dtype, step, time=self.time)
         if tensor.requires_grad:
@@ -160,9 +170,32 @@ class Memory:
             value.is_parameter = tensor.grad_fn is None and not tensor._is_view()
         self.graph.values.append(value)
         size = tensor.numel() * tensor.element_size()
-        if size <= KEPT_BYTES:
+        if size <= LARGE_BYTES:
             self.made_bytes += size
         return value
+
+    # -- keeping
+
+    def _keep(self, value: Value, tensor: Tensor) -> None:
+        """Keep the numbers of ``value``, and let go of older ones if there are too many."""
+        shelf = self._computed if value.is_computed else self._given
+        for place in shelf.put(value, id(tensor)):
+            self._let_go(place)
+
+    def _let_go(self, place: Place) -> None:
+        """Hold what is old only as long as the code does; small numbers lose only what autograd keeps with them."""
+        kept = place.value.kept
+        assert isinstance(kept, Tensor)
+        known = self._known.get(place.number)
+        hold = None if known is None else known.hold() if isinstance(known.hold, weakref.ref) else known.hold
+        if place.size <= LIGHT_BYTES:
+            place.value.kept = kept.detach()
+        elif known is not None and hold is not None and known.value is place.value:
+            place.value.kept = Weak(hold) if version_of(hold) == known.version else None
+        else:
+            place.value.kept = None
+        if known is not None and isinstance(known.hold, Tensor):
+            known.hold = self._weakly(known.hold)
 
     # -- writing
 
@@ -172,7 +205,7 @@ class Memory:
         after = self._new_value(tensor, step)
         fresh = self._known[id(tensor)]
         self._write_count += 1
-        self._writes.setdefault(known.memory, []).append((self._write_count, tensor, after))
+        self._writes.setdefault(known.memory, []).append((self._write_count, geometry_of(tensor), after))
         fresh.seen = self._write_count
         after.retained = before.retained
         if before.id in self._read and step.op in _WHOLE_UPDATES:
@@ -192,5 +225,14 @@ class Memory:
         memory = self._known[id(tensor)].memory
         for known in self._sharing(memory):
             value = known.value
-            if value.tensor.untyped_storage().data_ptr() == memory:
-                value.tensor = value.tensor.detach().clone()
+            kept = value.kept() if isinstance(value.kept, Weak) else value.kept
+            if kept is None or memory_of(kept)[0] != memory:
+                continue
+            if value.is_computed and (isinstance(value.kept, Weak) or self._is_too_large(kept)):
+                value.kept = None
+            else:
+                value.kept = kept.detach().clone()
+                self._keep(value, tensor)
+
+    def _is_too_large(self, tensor: Tensor) -> bool:
+        return self._computed.limit < float("inf") and tensor.numel() * tensor.element_size() > LARGE_BYTES

@@ -29,8 +29,8 @@ _MAY_BE_GRADIENT = re.compile(r"d[A-Za-z_]|.*(grad|bar|delta)")
 class Names(Memory):
     """The names of values, in the frames of code whose source is known."""
 
-    def __init__(self, *, scopes: bool) -> None:
-        super().__init__()
+    def __init__(self, *, scopes: bool, kept_bytes: float, given_bytes: float) -> None:
+        super().__init__(kept_bytes, given_bytes)
         self.scopes = scopes  # whether each binding keeps what its frame could see
         self.owners: dict[int, Any] = {}  # whose attributes and items have names
         self._frames: dict[int, FrameInfo] = {}

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from handgrad import source
-from handgrad.graph import Const, Escape, Graph, Step, Value
+from handgrad.graph import Const, Escape, Graph, Step, Value, version_of
 from handgrad.source import Site
 from handgrad.tracer.names import Names
 from handgrad.tracer.naming import name_values
@@ -46,8 +46,11 @@ class Tracer(Names, TorchFunctionMode):
     ``step_count`` grows with every operation.
     """
 
-    def __init__(self, *, scopes: bool = True) -> None:
-        super().__init__(scopes=scopes)
+    def __init__(
+        self, *, scopes: bool = True, kept_bytes: float = float("inf"), given_bytes: float = float("inf")
+    ) -> None:
+        """Keep the numbers of all values, or the latest ``kept_bytes`` computed and ``given_bytes`` given."""
+        super().__init__(scopes=scopes, kept_bytes=kept_bytes, given_bytes=given_bytes)
         self.first_seed: int | None = torch.initial_seed()  # who draws while it still holds has seeded nothing
         self.backward_calls: list[tuple[int, Value]] = []
 
@@ -138,13 +141,17 @@ class Tracer(Names, TorchFunctionMode):
         if may_write:
             for tensor in given:
                 self._preserve(tensor)
-        versions = [tensor._version for tensor in given] if may_write else ()
+        versions = [version_of(tensor) for tensor in given] if may_write else ()
         before = [self._known[id(tensor)].value for tensor in given] if may_write else ()
         state = torch.get_rng_state() if op in _DROPOUTS else None
         grad_enabled = torch.is_grad_enabled()
         result = func(*args, **kwargs)
         tensors = tensors_of(result)
-        changed = [i for i, version in enumerate(versions) if given[i]._version != version]
+        changed = [
+            i
+            for i, version in enumerate(versions)
+            if version_of(given[i]) != version or (version < 0 and _is_target(op, i, given[i], tensors))
+        ]
         if changed[:1] == [0] and not op.startswith("_foreach"):  # a view counts the writes to its memory, too
             memory = self._known[id(given[0])].memory
             changed = [i for i in changed if given[i] is given[0] or self._known[id(given[i])].memory != memory]
@@ -218,7 +225,7 @@ class Tracer(Names, TorchFunctionMode):
         if isinstance(result, Tensor):
             of = self._value_of(args[0])
             known = self._known.get(id(result))
-            if known is None or known.version != result._version:
+            if known is None or known.version != version_of(result):
                 self._new_value(result, None).grad_of = of
             else:
                 known.value.grad_of = of
@@ -244,6 +251,11 @@ def tensors_of(result: Any) -> list[Tensor]:
     if isinstance(result, list | tuple):
         return [tensor for item in result for tensor in tensors_of(item)]
     return []
+
+
+def _is_target(op: str, position: int, tensor: Tensor, results: list[Tensor]) -> bool:
+    """Whether an operation that can write wrote into ``tensor``, where no version tells."""
+    return position == 0 if op == "__setitem__" else any(result is tensor for result in results)
 
 
 def _holds_tensor(items: Any) -> bool:

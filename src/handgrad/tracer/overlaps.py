@@ -12,14 +12,13 @@ def geometry_of(tensor: Tensor) -> Geometry:
     return tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset())
 
 
-def overlap(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors of the same memory may share an element."""
-    if not a.numel() or not b.numel():
+def overlap(a: Geometry, b: Geometry) -> bool:
+    """Whether two parts of the same memory may share an element."""
+    if 0 in a[0] or 0 in b[0]:
         return False
     ends = []
-    for tensor in (a, b):
-        first = tensor.storage_offset()
-        last = first + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    for shape, strides, first in (a, b):
+        last = first + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
         ends.append((first, last))
     return ends[0][0] <= ends[1][1] and ends[1][0] <= ends[0][1]
 
