@@ -13,7 +13,6 @@ ORIGINAL_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8c
 HANDGRAD_WORDS = os.environ.get("HANDGRAD_WORDS")
 
 
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="Write the golden files anew; never in CI.")
 

@@ -443,7 +443,9 @@ def fill(place: Expr, x: Expr) -> Expr:
     if not place.args:
         return place
     args = [fill(item, x) for item in place.args]
-    return index(args[0], args[1], place.shape) if place.op == "index" else Expr(place.op, args, place.shape, place.data)
+    return (
+        index(args[0], args[1], place.shape) if place.op == "index" else Expr(place.op, args, place.shape, place.data)
+    )
 
 
 def overwritten(x: Expr, place: Expr, value: Expr | None = None) -> Expr:

@@ -164,7 +164,7 @@ class Backward:
             if isinstance(item, Value):  # a loop that runs again reads what it read, by its own names
                 space.setdefault(name, replay[item].detach())
         for output, given in (seeds or {}).items():
-            space[f"d{self.scope.identifier(output)}"] = given
+            space[f"d{self.scope.identifier(output)}"] = given.clone()
         source = page.source()
         with torch.no_grad(), replay.default_dtype():
             exec(compile(source, "<derived>", "exec"), space)  # noqa: S102 our own text, made from rules

@@ -244,8 +244,11 @@ class Page:
     def _assigned(self, share: Share, gradient: Expr) -> str:
         value, inner = share.value, strip(gradient)
         own = self._own(value)
-        if gradient.op == "expand" or (is_number(gradient) and not value.shape):
+        if gradient.op == "expand" or (_is_constant(gradient) and not value.shape):
             if _is_constant(inner):
+                if own is None and not value.shape:
+                    like = self._like(share.gradient, share.value)
+                    return f"{like}.new_tensor({text(inner)})" if like else f"torch.tensor({text(inner)})"
                 if own is None:
                     return text(gradient, self._like(share.gradient, share.value))
                 return f"torch.ones_like({own})" if is_number(inner, 1) else f"torch.full_like({own}, {text(inner)})"

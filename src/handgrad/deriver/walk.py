@@ -54,6 +54,7 @@ class Walk:
         self._given: set[Value] = set()  # those whose gradient has a line already
         self._gaps: dict[Value, list[Step]] = {}  # of gradients without a line: the assignments that took parts out
         self._readers = Counter(value for step in self.graph.steps for value in set(step.inputs))
+        self._open: set[Value] = set()  # results that others were computed from
         self._forced: set[Value] = set()  # those without a name that need a line all the same
 
     def run(self) -> list[Share | LoopShares]:
@@ -61,7 +62,7 @@ class Walk:
         last = {loop.iterations[-1][-1].index: loop for loop in self.loops}
         inside = {step.index for loop in self.loops for steps in loop.iterations for step in steps}
         for output, seed in self.seeds.items():
-            self._inlined[output] = seed
+            self._seed(output, seed)
         for step in reversed(self.graph.steps):
             if step.index in last:
                 LoopWalk(self, last[step.index]).run()
@@ -69,6 +70,20 @@ class Walk:
                 continue
             self.reverse(step)
         return self.shares
+
+    def _seed(self, output: Value, seed: Expr) -> None:
+        """Begin with the gradient of a result; one that another result was computed from gets more of it."""
+        if not any(output in step.inputs and any(v in self.needed for v in step.made) for step in self.graph.steps):
+            self._inlined[output] = seed
+            return
+        self._open.add(output)
+        self._forced.add(output)
+        self.forward.scope.name(output, "out")
+        if seed.op == "gradient":
+            self._given.add(output)  # `dX` is given, and is added to
+        else:
+            self.shares.append(Share(output, seed, "the gradient of the result itself", output.step))
+            self._given.add(output)
 
     def reverse(self, step: Step) -> None:
         """Let the rule of ``step`` give its inputs their shares."""
@@ -209,7 +224,7 @@ class Walk:
         return whole if same else overwritten(whole, place, put)
 
     def _has_line(self, value: Value) -> bool:
-        return (value.name is not None or value in self._forced) and value not in self.seeds
+        return (value.name is not None or value in self._forced) and (value not in self.seeds or value in self._open)
 
     def _gradient(self, value: Value, step: Step) -> Expr | None:
         """Return the gradient of ``value``, whose shares are complete now, as its step reads it."""
