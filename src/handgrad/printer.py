@@ -130,7 +130,7 @@ class Printer:
         full = "new_full" if self.like else "full"
         return f"{like}.{full}({written(tuple(expr.shape))}, {self.show(inner)})"
 
-    def _hole(self, expr: Expr) -> str:
+    def _hole(self, _expr: Expr) -> str:
         return "_"
 
     def _overwritten(self, expr: Expr) -> str:
