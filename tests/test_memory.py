@@ -150,7 +150,11 @@ def judged(path: Path, kept_bytes: float) -> Report:
     return judge(tracer.recording, tracer.backward_calls)
 
 
-FILES = [*sorted((PASSES / "right").glob("*.py"))[::6], *sorted((PASSES / "wrong").glob("*.py"))[::24]]
+FILES = [  # without those of 100,000 steps, of which the runner leaves the loops
+    path
+    for path in [*sorted((PASSES / "right").glob("*.py"))[::6], *sorted((PASSES / "wrong").glob("*.py"))[::24]]
+    if not path.stem.startswith("long_")
+]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
