@@ -135,6 +135,10 @@ class Source:
             node = getattr(node, "parent", None)
         return self.statement_at.get(node) if node is not None else None
 
+    def place(self, line: int) -> str:
+        """Return what a message calls a line: ``file.py:7``, or ``cell 2, line 7``."""
+        return f"{Path(self.filename).name}:{line}" if self.cell is None else f"cell {self.cell}, line {line}"
+
     def text_of(self, node: ast.AST) -> str:
         """Return the text of ``node`` as written, its own comments included, dedented."""
         first, last = getattr(node, "lineno", None), getattr(node, "end_lineno", None)
@@ -277,8 +281,7 @@ class Site(NamedTuple):
         return self.source.lines[self.line - 1].strip() if self.line <= len(self.source.lines) else ""
 
     def __str__(self) -> str:
-        cell = "" if self.source.cell is None else f"cell {self.source.cell}, "
-        return f"{cell}line {self.line}" if cell else f"{Path(self.source.filename).name}:{self.line}"
+        return self.source.place(self.line)
 
 
 def enclosing(node: ast.AST) -> Iterator[ast.AST]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -84,6 +85,11 @@ class Numbers:
             difference=_heat_map(found, truth) if verdict in ("wrong", "inherited") and same_shape else None,
             **numbers,
         )
+
+    def unknown(self, claim: Claim, of: Value, note: str) -> Gradient:
+        """Return what the report says of ``claim`` where autograd's gradient is not known."""
+        entry = self.entry(claim, of, "unverified", (), note)
+        return replace(entry, exact=False, approximate=False, maxdiff=None, error=None, autograd_error=None)
 
 
 def _numbers(found: Tensor, autograd: Tensor, truth: Tensor) -> dict[str, Any]:

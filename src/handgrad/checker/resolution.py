@@ -29,7 +29,7 @@ class Resolution:
     ) -> None:
         self.graph, self.claimed, self.loss = graph, claimed, claimed.loss
         self.claims = [claim for claim in claimed.claims if claim.final is not None]
-        ancestors = graph.ancestors(self.loss)
+        ancestors = graph.ancestors(self.loss, unseen=True)
         self.before = [c for p in same_loss for c in p.claims if c.final is not None and c.of in ancestors]
         used = {v for p in earlier for c in p.claims for v in c.values if v.step is not None} & ancestors
         boundary = max((v.time for v in used), default=0)

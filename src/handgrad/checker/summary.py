@@ -34,7 +34,7 @@ def add_missing(
         names = {claim.name for claimed, _ in group for claim in claimed.claims}
         done = {of for claimed, _ in judged for claim in claimed.claims for of in claim.candidates}
         done_names = {v.base_name for v in done} | {g.of for _, gradients in judged for g in gradients}
-        ancestors = graph.ancestors(loss)
+        ancestors = graph.ancestors(loss)  # of what is used out of sight alone nobody can say that it is missing
         if expected is not None:
             wanted = list(expected)
         else:

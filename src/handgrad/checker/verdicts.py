@@ -34,7 +34,7 @@ class Verdicts:
         """Return every gradient of the pass with its verdict."""
         self.results: dict[Claim, Judged | None] = {}
         for claim in self.known.claims:
-            if claim not in self.known.series:
+            if claim not in self.known.series and self._out_of_sight(claim) is None:
                 self.results[claim] = self.known.lines.judge(claim, self.known.of[claim])
         self.hidden: Hidden | None = None
         self._look_behind()
@@ -105,6 +105,9 @@ class Verdicts:
 
     def _verdict(self, claim: Claim) -> Gradient:
         of = self.known.of[claim]
+        unseen = self._out_of_sight(claim)
+        if unseen is not None:
+            return self.numbers.unknown(claim, of, unseen)
         agree = self.numbers.agree(claim)
         if claim in self.known.series:
             return self._series_verdict(claim)
@@ -153,6 +156,9 @@ class Verdicts:
             mistakes.append(finding(mistake, statement))
             verdict = "wrong" if verdict == "right" else verdict
         return self.numbers.entry(claim, of, verdict, tuple(mistakes), note)
+
+    def _out_of_sight(self, claim: Claim) -> str | None:
+        return self.known.graph.out_of_sight(self.known.of[claim], self.known.loss)
 
     def _is_read_later(self, claim: Claim) -> bool:
         """Whether a later line of another gradient reads it, so that its author held it to be complete."""

@@ -14,7 +14,7 @@ class Losses:
     def __init__(self, graph: Graph, backward_calls: list[tuple[int, Value]], name: str | None) -> None:
         self.graph = graph
         self.known = self._found(backward_calls, name)
-        self.ancestors = {value: graph.ancestors(value) for _, value in self.known}
+        self.ancestors = {value: graph.ancestors(value, unseen=True) for _, value in self.known}
 
     def is_forward(self, value: Value) -> bool:
         """Whether a loss was computed from ``value``."""

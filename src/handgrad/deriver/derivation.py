@@ -329,6 +329,7 @@ def derive_graph(
     if not results:
         raise NotDifferentiableError("the forward returned no floating tensor: return the loss, or the result")
     known = graph.ancestors(*results)
+    _check_sight(graph, results)
     wrt = {value for value in known if value.is_parameter}
     if not wrt:
         wrt = {value for value in known if value.is_floating and value.step is None}
@@ -339,3 +340,11 @@ def derive_graph(
         backward = Backward(graph, results, wrt, style, upstream=upstream, loops=False, scope=scope)
         backward.verify()
     return backward
+
+
+def _check_sight(graph: Graph, results: list[Value]) -> None:
+    """Raise DeriveError if a value with a name reaches a result through steps that were not seen."""
+    for value in sorted(graph.ancestors(*results, unseen=True), key=lambda value: value.id) if graph.is_partial else ():
+        unseen = graph.out_of_sight(value, *results) if value.name else None
+        if unseen is not None:
+            raise DeriveError(f"{unseen}; write it in plain PyTorch inside the forward")

@@ -134,8 +134,8 @@ class Graph:
                 return value
         raise ReplayError("the traced function returned no scalar: there is no loss")
 
-    def ancestors(self, *values: Value) -> set[Value]:
-        """Return ``values`` and everything that they were computed from."""
+    def ancestors(self, *values: Value, unseen: bool = False) -> set[Value]:
+        """Return ``values`` and everything that they were computed from; with ``unseen``, out of sight too."""
         seen: set[Value] = set()
         stack = list(values)
         while stack:
@@ -144,7 +144,30 @@ class Graph:
                 seen.add(value)
                 if value.step is not None:
                     stack.extend(value.step.inputs)
+                elif unseen:
+                    stack.extend(value.behind)
         return seen
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some values were computed from others out of sight."""
+        return any(value.behind for value in self.values)
+
+    def out_of_sight(self, of: Value, *results: Value) -> str | None:
+        """Say what ``results`` were computed from that came from ``of`` unseen: d``of`` is then not known."""
+        hidden = [value for value in self.values if value.behind]
+        seen = self.ancestors(*results) if hidden else set()
+        for value in hidden:
+            if value in seen and value is not of and of in self.ancestors(value, unseen=True):
+                binding = next((b for b in self.bindings if b.value is value), None)
+                reader = next((step.site for step in self.steps if value in step.inputs), None)
+                name = f"`{value.name}`" if value.name else f"a value in `{reader.text}`" if reader else "a value"
+                place = binding.statement.source.place(binding.statement.line) if binding else reader
+                return (
+                    f"{name} ({place}) was computed out of sight, by a custom Function, by compiled or scripted code, "
+                    f"or before the trace began: what of it is due to {of.name or 'others'} is not known"
+                )
+        return None
 
     def replay(
         self, leaves: dict[str, Tensor] | None = None, *, dtype: torch.dtype | None = None, cut: Iterable[str] = ()

@@ -49,6 +49,7 @@ class Value:
     retained: bool = False  # `.retain_grad()` was called on it
     grad_of: Value | None = None  # it was read from the `.grad` of this value
     made_elsewhere: bool = False  # autograd made it, before the trace or out of its sight
+    behind: list[Value] = field(default_factory=list, repr=False)  # and the values that it made it from
     time: int = 0
 
     @property

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+from torch.autograd.graph import Node
 
 from handgrad.graph import Const, Graph, Step, Value, Weak, version_of
 from handgrad.tracer.overlaps import Geometry, geometry_of, overlap, overlay
@@ -48,6 +50,7 @@ class Memory:
             int, list[tuple[int, Geometry, Value]]
         ] = {}  # by memory: number, what part of it, its new value
         self._write_count = 0
+        self._nodes: dict[tuple[int, int], Value] = {}  # by autograd's number of what made it, and of the output
         self.made_bytes = 0  # of all tensors that were recorded, but for large ones
 
     def value_of(self, tensor: Tensor) -> Value:
@@ -86,6 +89,7 @@ class Memory:
         self._known = {number: known for number, known in self._known.items() if known.value in values}
         self._computed.keep_only(values)
         self._given.keep_only(values)
+        self._nodes = {number: value for number, value in self._nodes.items() if value in values}
         memories = {known.memory for known in self._known.values()}
         self._writes = {m: [w for w in writes if w[2] in values] for m, writes in self._writes.items() if m in memories}
 
@@ -107,7 +111,14 @@ class Memory:
             if known.value.is_parameter:
                 self.updates += 1
             return self._leaf(tensor)
-        return known.value
+        return self._leaf(tensor) if self._is_from_function(tensor, known.value) else known.value
+
+    @staticmethod
+    def _is_from_function(tensor: Tensor, value: Value) -> bool:
+        """Whether a custom Function has returned ``tensor``, of which only what its forward did was seen."""
+        if value.step is None or value.step.grad_enabled or not tensor.requires_grad:
+            return False
+        return isinstance(tensor.grad_fn, BackwardCFunction)
 
     def _overlay(self, tensor: Tensor, value: Value, written: Geometry, after: Value) -> Value:
         """Make a step of what the write into ``written``, a part of the memory of ``tensor``, does to it."""
@@ -142,8 +153,29 @@ class Memory:
         is_copied = tensor.numel() * tensor.element_size() <= MOST_COPIED_BYTES and tensor.layout == torch.strided
         value = self._new_value(tensor, None, tensor.detach().clone() if is_copied else tensor)
         self._mark(value, tensor)
-        value.made_elsewhere = tensor.grad_fn is not None
+        if tensor.grad_fn is not None:
+            value.made_elsewhere = True
+            value.behind = self._behind(tensor.grad_fn)
         return value
+
+    def _behind(self, made_by: Node) -> list[Value]:
+        """Return the values that something unseen was computed from, as autograd remembers it: the nearest ones."""
+        found: dict[Value, None] = {}
+        passed = {made_by}
+        stack = list(made_by.next_functions)
+        while stack:
+            node, output = stack.pop()
+            if node is None:
+                continue
+            known = self._nodes.get((node._sequence_nr(), output))
+            if known is not None:
+                found[known] = None
+            elif isinstance(variable := getattr(node, "variable", None), Tensor):
+                found[self._value_of(variable)] = None
+            elif node not in passed:
+                passed.add(node)
+                stack.extend(node.next_functions)
+        return sorted(found, key=lambda value: value.id)
 
     def _mark(self, value: Value, tensor: Tensor) -> None:
         value.requires_grad = tensor.requires_grad
@@ -167,7 +199,10 @@ class Memory:
         value = Value(len(self.graph.values), kept, tuple(tensor.shape), tensor.dtype, step, time=self.time)
         if tensor.requires_grad:
             value.requires_grad = True  # so does a view of a parameter under no_grad, and is none
-            value.is_parameter = tensor.grad_fn is None and not tensor._is_view()
+            made_by = tensor.grad_fn
+            value.is_parameter = made_by is None and not tensor._is_view()
+            if made_by is not None:
+                self._nodes[made_by._sequence_nr(), tensor.output_nr] = value
         self.graph.values.append(value)
         size = tensor.numel() * tensor.element_size()
         if size <= LARGE_BYTES:

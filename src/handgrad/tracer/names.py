@@ -188,7 +188,10 @@ class Names(Memory):
             return
         if isinstance(current, Tensor):
             known = self._known.get(id(current))
-            value = known.value if known and known.seen == self._write_count else self._value_of(current)
+            if known and known.seen == self._write_count and not self._is_from_function(current, known.value):
+                value = known.value
+            else:
+                value = self._value_of(current)
             new: Value | float | None = value
         elif (current is None or isinstance(current, int | float)) and _MAY_BE_GRADIENT.match(name):
             value, new = None, current

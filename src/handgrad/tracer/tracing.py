@@ -40,6 +40,9 @@ def trace(forward: Callable[..., Any], *inputs: Any, scopes: bool = False) -> Gr
     with tracer:
         result = forward(*inputs)
     graph = tracer.recording
+    for given in map(tracer.known_value, tensors_of(_flatten(inputs))):
+        if given is not None:
+            given.behind = []  # where an argument comes from is nobody's business here
     _name_parameters(tracer, forward, inputs)
     if not graph.steps:
         raise TraceError(
