@@ -28,8 +28,9 @@ def judged(path: Path) -> Report:
     """Run a file here, under the tracer, and judge it."""
     text = path.read_text()
     source.register(str(path), text)
-    tracer = Tracer()
     generator = torch.get_rng_state()
+    torch.seed()  # another one than the file's own, whatever ran before
+    tracer = Tracer()
     with tracer, contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
         exec(compile(text, str(path), "exec"), {"__name__": "__main__", "__file__": str(path)})  # noqa: S102
     torch.set_rng_state(generator)
