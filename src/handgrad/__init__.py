@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from handgrad.errors import HandgradError
     from handgrad.function_check import check_function
     from handgrad.graph import Graph
+    from handgrad.native.engine import CompiledStep, compile  # noqa: A004 as the field calls it
+    from handgrad.native.updates import SGD, AdamW
     from handgrad.rules import rule
     from handgrad.simplifier import Simplification, simplify
     from handgrad.tracer import trace
@@ -25,8 +27,11 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "SGD",
+    "AdamW",
     "Backward",
     "Comparison",
+    "CompiledStep",
     "Graph",
     "HandgradError",
     "Simplification",
@@ -40,6 +45,7 @@ __all__ = [
     "cmp",
     "compare",
     "compare_pass",
+    "compile",
     "derive",
     "rule",
     "simplify",
@@ -63,6 +69,10 @@ _MODULE_OF = {
     "Graph": "handgrad.graph",
     "load_ipython_extension": "handgrad.jupyter",  # `%load_ext handgrad` asks for these two
     "unload_ipython_extension": "handgrad.jupyter",
+    "compile": "handgrad.native.engine",
+    "CompiledStep": "handgrad.native.engine",
+    "AdamW": "handgrad.native.updates",
+    "SGD": "handgrad.native.updates",
     "rule": "handgrad.rules",
     "simplify": "handgrad.simplifier",
     "Simplification": "handgrad.simplifier",

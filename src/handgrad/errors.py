@@ -246,6 +246,18 @@ class DeriveError(HandgradError):
     code = "HG507"
 
 
+class NoLoweringError(HandgradError):
+    """An operation has no native form yet: the message says where it stands; the step runs in eager PyTorch instead."""
+
+    code = "HG509"
+
+
+class CompileError(HandgradError):
+    """A step cannot be compiled, or was called with something that does not fit: the message says with what."""
+
+    code = "HG510"
+
+
 class NotVerifiedError(HandgradError):
     """What was derived does not agree with autograd, and is therefore not shown."""
 

@@ -1,0 +1,1 @@
+"""The executor that turns nests into machine code, through LLVM."""

@@ -1,0 +1,178 @@
+"""Functions of one number, on scalars and vectors: exp, log, tanh and the like as polynomials in float32.
+
+float64 calls the C library's, a lane at a time. Error bounds in ulp are what `tests/test_native_functions.py` checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import llvmlite.ir as ir
+
+from handgrad.native.llvm.builder import CONTRACT, I32, Builder
+
+LOG2_E = 1.44269504088896341
+LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
+# Taylor-like minimax coefficients of exp on [-ln2/2, ln2/2], highest first
+_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+_LOG = (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
+        2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1)  # fmt: skip
+
+
+class Functions:
+    """The functions, written with a `Builder`."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.b = builder
+
+    def _c(self, x: Any, number: float) -> Any:
+        return self.b.constant(x.type, number)
+
+    def _integers(self, x: Any) -> Any:
+        return ir.VectorType(I32, x.type.count) if isinstance(x.type, ir.VectorType) else I32
+
+    def _polynomial(self, x: Any, coefficients: Sequence[float]) -> Any:
+        total = self._c(x, coefficients[0])
+        for c in coefficients[1:]:
+            total = self.b.fma(total, x, self._c(x, c))
+        return total
+
+    def _library(self, name: str, x: Any) -> Any:
+        return self.b.intrinsic(name, x)
+
+    def _is_double(self, x: Any) -> bool:
+        scalar = x.type.element if isinstance(x.type, ir.VectorType) else x.type
+        return isinstance(scalar, ir.DoubleType)
+
+    def exp(self, x: Any) -> Any:
+        """Return e**x: 2**n times a polynomial of what is left; 0 and infinity where float32 ends, NaN of NaN."""
+        if self._is_double(x):
+            return self._library("exp", x)
+        b = self.b.ir
+        # two halves of the power, so that results below the smallest normal number are right too
+        inside = self._clamped(x, -104.0, 89.0)
+        n = self.b.intrinsic("rint", b.fmul(inside, self._c(x, LOG2_E)))
+        r = self.b.fma(n, self._c(x, -LN2_HIGH), inside)
+        r = self.b.fma(n, self._c(x, -LN2_LOW), r)
+        p = self._polynomial(r, _EXP)
+        p = self.b.fma(p, b.fmul(r, r), b.fadd(r, self._c(x, 1.0)))
+        whole = b.fptosi(n, self._integers(x))
+        half = b.ashr(whole, self.b.constant(whole.type, 1))
+        return b.fmul(b.fmul(p, self._power_of_two(half, x)), self._power_of_two(b.sub(whole, half), x))
+
+    def _power_of_two(self, n: Any, like: Any) -> Any:
+        b = self.b.ir
+        biased = b.add(n, self.b.constant(n.type, 127))
+        return b.bitcast(b.shl(biased, self.b.constant(n.type, 23)), like.type)
+
+    def _clamped(self, x: Any, low: float, high: float) -> Any:
+        """Return x within bounds; NaN stays."""
+        b = self.b.ir
+        x = b.select(b.fcmp_ordered("<", x, self._c(x, low)), self._c(x, low), x)
+        return b.select(b.fcmp_ordered(">", x, self._c(x, high)), self._c(x, high), x)
+
+    def log(self, x: Any) -> Any:
+        """Return the natural logarithm: exponent times ln 2, and a polynomial of the mantissa."""
+        if self._is_double(x):
+            return self._library("log", x)
+        b, c = self.b.ir, self._c
+        tiny = b.fcmp_ordered("<", x, c(x, 1.1754943508222875e-38))
+        scaled = b.select(tiny, b.fmul(x, c(x, 8388608.0)), x)
+        bits = b.bitcast(scaled, self._integers(x))
+
+        def whole(number: int) -> Any:
+            return self.b.constant(bits.type, number)
+
+        exponent = b.sub(b.and_(b.lshr(bits, whole(23)), whole(255)), whole(126))
+        exponent = b.sub(exponent, b.select(tiny, whole(23), whole(0)))
+        m = b.bitcast(b.or_(b.and_(bits, whole(0x7FFFFF)), whole(0x3F000000)), x.type)
+        low = b.fcmp_ordered("<", m, c(x, 0.707106781186547524))
+        e = b.fsub(b.sitofp(exponent, x.type), b.select(low, c(x, 1.0), c(x, 0.0)))
+        m = b.fsub(b.fadd(m, b.select(low, m, c(x, 0.0))), c(x, 1.0))
+        z = b.fmul(m, m)
+        y = b.fmul(b.fmul(m, z), self._polynomial(m, _LOG))
+        y = self.b.fma(e, c(x, LN2_LOW), y)
+        y = self.b.fma(z, c(x, -0.5), y)
+        y = self.b.fma(e, c(x, LN2_HIGH), b.fadd(m, y))
+        y = b.select(b.fcmp_unordered("<", x, c(x, 0.0)), c(x, float("nan")), y)
+        y = b.select(b.fcmp_ordered("==", x, c(x, 0.0)), c(x, float("-inf")), y)
+        return b.select(b.fcmp_ordered("==", x, c(x, float("inf"))), x, y)
+
+    def tanh(self, x: Any) -> Any:
+        """Return the hyperbolic tangent: an odd polynomial near 0, else 1 - 2 / (exp(2|x|) + 1)."""
+        if self._is_double(x):
+            return self._each("tanh", x)
+        b, c = self.b.ir, self._c
+        size = self.b.intrinsic("fabs", x)
+        z = b.fmul(x, x)
+        small = self._polynomial(z, (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1,
+                                     -3.33332819422e-1))  # fmt: skip
+        small = self.b.fma(b.fmul(small, z), x, x)
+        raised = self.exp(b.fadd(size, size))
+        large = b.fsub(c(x, 1.0), b.fdiv(c(x, 2.0), b.fadd(raised, c(x, 1.0))))
+        large = self.b.intrinsic("copysign", large, x)
+        return b.select(b.fcmp_unordered(">", size, c(x, 0.625)), large, small)
+
+    def sigmoid(self, x: Any) -> Any:
+        """Return 1 / (1 + exp(-x))."""
+        b = self.b.ir
+        return b.fdiv(self._c(x, 1.0), b.fadd(self._c(x, 1.0), self.exp(b.fneg(x))))
+
+    def rsqrt(self, x: Any) -> Any:
+        """Return one over the square root."""
+        return self.b.ir.fdiv(self._c(x, 1.0), self.b.intrinsic("sqrt", x))
+
+    def log1p(self, x: Any) -> Any:
+        """Return log(1 + x), exact for small x: log(u) * x / (u - 1) with u = 1 + x (Kahan)."""
+        if self._is_double(x):
+            return self._each("log1p", x)
+        b, c = self.b.ir, self._c
+        u = b.fadd(x, c(x, 1.0))
+        d = b.fsub(u, c(x, 1.0))
+        corrected = b.fmul(self.log(u), b.fdiv(x, d))
+        same = b.fcmp_unordered("==", d, c(x, 0.0))
+        infinite = b.fcmp_ordered("==", x, c(x, float("inf")))
+        return b.select(same, x, b.select(infinite, x, corrected))
+
+    def expm1(self, x: Any) -> Any:
+        """Return exp(x) - 1: the polynomial alone near 0."""
+        if self._is_double(x):
+            return self._each("expm1", x)
+        b = self.b.ir
+        z = b.fmul(x, x)
+        near = self.b.fma(self._polynomial(x, _EXP), z, x)
+        far = b.fsub(self.exp(x), self._c(x, 1.0))
+        return b.select(b.fcmp_ordered("<", self.b.intrinsic("fabs", x), self._c(x, 0.34)), near, far)
+
+    def erf(self, x: Any) -> Any:
+        """Return the error function, a lane at a time by the C library."""
+        return self._each("erf", x)
+
+    def pow(self, x: Any, y: Any) -> Any:
+        """Return x**y, as the C library does."""
+        return self.b.intrinsic("pow", *self.b.alike(x, y))
+
+    def sin(self, x: Any) -> Any:
+        """Return the sine, as the C library does."""
+        return self._library("sin", x)
+
+    def cos(self, x: Any) -> Any:
+        """Return the cosine, as the C library does."""
+        return self._library("cos", x)
+
+    def _each(self, name: str, x: Any) -> Any:
+        """Call a function of the C library, on each lane."""
+        scalar = x.type.element if isinstance(x.type, ir.VectorType) else x.type
+        name = name if isinstance(scalar, ir.DoubleType) else f"{name}f"
+        if not isinstance(x.type, ir.VectorType):
+            return self.b.call(name, x.type, [x])
+        found = ir.Constant(x.type, ir.Undefined)
+        for k in range(x.type.count):
+            place = ir.Constant(I32, k)
+            one = self.b.call(name, scalar, [self.b.ir.extract_element(x, place)])
+            found = self.b.ir.insert_element(found, one, place)
+        return found
+
+
+__all__ = ["CONTRACT", "Functions"]

@@ -1,0 +1,81 @@
+"""Losses and normalisations that PyTorch computes in one operation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handgrad.native.arrays import Tensor
+from handgrad.native.indices import Index
+from handgrad.native.lowering.indexing import at_index, kept
+from handgrad.native.lowering.pointwise import pointwise
+from handgrad.native.lowering.reductions import scaled, total, variance
+from handgrad.native.program import Program
+from handgrad.native.scalars import Scalar, as_float, number, op, real
+from handgrad.native.table import lowering
+
+
+@lowering("nll_loss_forward")
+def _nll_loss(program: Program, logs: Tensor, target: Tensor, weight: Tensor | None, reduction: int,
+              ignore_index: int) -> tuple[Tensor, Tensor]:  # fmt: skip
+    target = kept(program, target)
+    classes = logs.shape[-1]
+
+    def weight_at(p: tuple[Index, ...]) -> Scalar:
+        own = real(1) if weight is None else weight.at((at_index(target.at(p), classes),))
+        if ignore_index >= 0:
+            own = op("select", op("eq", target.at(p), number(ignore_index)), real(0), own)
+        return own
+
+    def at(p: tuple[Index, ...]) -> Scalar:
+        picked = logs.at((*p, at_index(target.at(p), classes)))
+        return op("neg", op("mul", picked, weight_at(p)))
+
+    rows = logs.shape[:-1]
+    losses = Tensor(rows, at)
+    if weight is None and ignore_index < 0:
+        weights, count = None, float(rows[0] if rows else 1)
+    else:
+        weights, count = total(program, Tensor(rows, weight_at)), 0.0
+    total_weight = weights if weights is not None else Tensor((), lambda _: real(count))
+    if reduction == 0:
+        return losses, Tensor((), lambda _: real(0))
+    summed = total(program, losses)
+    if reduction == 2:
+        return summed, total_weight
+    if weights is None:
+        return scaled(program, summed, 1 / count), total_weight
+    return pointwise(program, lambda s, w: op("div", s, w), summed, weights), total_weight
+
+
+@lowering("mse_loss")
+def _mse_loss(program: Program, x: Tensor, y: Tensor, reduction: int = 1) -> Tensor:
+    squares = pointwise(program, lambda a, b: op("mul", op("sub", a, b), op("sub", a, b)), x, y)
+    return reduced(program, squares, reduction)
+
+
+def reduced(program: Program, losses: Tensor, reduction: int) -> Tensor:
+    """Return losses as they are (0), their mean (1) or their sum (2)."""
+    if reduction == 0:
+        return losses
+    summed = total(program, losses)
+    count = 1
+    for size in losses.shape:
+        count *= size
+    return summed if reduction == 2 else scaled(program, summed, 1 / count)
+
+
+@lowering("native_layer_norm")
+def _layer_norm(program: Program, x: Tensor, shape: Any, weight: Tensor | None, bias: Tensor | None,
+                eps: float) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    dims = tuple(range(-len(shape), 0))
+    var, mean = variance(program, x, dims, 0, keepdim=True)
+    inverse = program.realise(pointwise(program, lambda v: op("rsqrt", op("add", v, real(eps))), var))
+    found = pointwise(program, lambda a, m, i: op("mul", op("sub", a, m), i), x, mean, inverse)
+    if weight is not None:
+        found = pointwise(program, lambda a, w: op("mul", a, w), found, weight)
+    if bias is not None:
+        found = pointwise(program, lambda a, b: op("add", a, b), found, bias)
+    return found, mean, inverse
+
+
+__all__ = ["as_float", "reduced"]

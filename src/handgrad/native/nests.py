@@ -1,0 +1,131 @@
+"""Loop nests: definitions over one domain that are computed together, so that what they share stays in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from handgrad.native.arrays import Array
+from handgrad.native.indices import Var
+from handgrad.native.program import Definition, Map, Product, Program, Reduce, Scatter, bodies_of, loads_of
+
+Statement = Map | Reduce
+
+
+@dataclass(eq=False)
+class Nest:
+    """Loops over ``domain``. A nest has a product, whose sums its statements read, or a scatter, or statements only."""
+
+    domain: tuple[Var, ...]
+    statements: list[Statement] = field(default_factory=list)
+    product: Product | None = None
+    scatter: Scatter | None = None
+    unstored: set[Array] = field(default_factory=set)  # what only this nest reads, at the place where it makes it
+
+    @property
+    def definitions(self) -> list[Definition]:
+        """Everything that it computes."""
+        head: list[Definition] = [d for d in (self.product, self.scatter) if d is not None]
+        return [*head, *self.statements]
+
+    @property
+    def over(self) -> frozenset[Var] | None:
+        """The variables that its statements reduce over."""
+        return next((s.over for s in self.statements if isinstance(s, Reduce)), None)
+
+    @property
+    def reads(self) -> set[Array]:
+        """The arrays that it reads from memory or from its own registers."""
+        return {node.array for d in self.definitions for node in loads_of(*bodies_of(d))}
+
+    @property
+    def writes(self) -> set[Array]:
+        """The arrays that it computes."""
+        return {d.array for d in self.definitions}
+
+
+def nests_of(program: Program, results: Iterable[Array]) -> list[Nest]:
+    """Return the nests of all definitions that results and updates need, fused where that is right."""
+    nests: list[Nest] = []
+    for definition in needed(program, results):
+        place = _place_for(definition, nests)
+        if place is None:
+            nests.append(_nest_of(definition))
+        else:
+            assert isinstance(definition, (Map, Reduce))
+            nests[place].statements.append(definition)
+    _leave_unstored(nests, set(results) | set(program.given))
+    return nests
+
+
+def needed(program: Program, results: Iterable[Array]) -> list[Definition]:
+    """Return the definitions without those that nothing reads."""
+    wanted = set(results) | set(program.given)
+    found: list[Definition] = []
+    for definition in reversed(program.definitions):
+        if definition.array in wanted:
+            found.append(definition)
+            wanted |= {node.array for node in loads_of(*bodies_of(definition))}
+    return found[::-1]
+
+
+def _nest_of(definition: Definition) -> Nest:
+    if isinstance(definition, Product):
+        return Nest(definition.domain, product=definition)
+    if isinstance(definition, Scatter):
+        return Nest(definition.domain, scatter=definition)
+    return Nest(definition.domain, [definition])
+
+
+def _place_for(definition: Definition, nests: Sequence[Nest]) -> int | None:
+    """Return the number of the first nest that can compute ``definition`` too."""
+    if not isinstance(definition, (Map, Reduce)):
+        return None
+    reads = list(loads_of(definition.body))
+    arrays = {node.array for node in reads}
+    first = 0
+    for number, nest in enumerate(nests):
+        if definition.array in nest.reads and definition.array not in nest.writes:  # it is overwritten: read it before
+            here = _reads_only_here(nest, definition) and nest.domain == definition.domain
+            first = max(first, number if here else number + 1)
+        for made in nest.definitions:
+            if made.array in arrays:
+                at_once = made.array in nest.writes and isinstance(made, (Map, Product)) and all(
+                    node.position == made.position for node in reads if node.array is made.array
+                )  # fmt: skip
+                first = max(first, number if at_once and nest.domain == definition.domain else number + 1)
+            if made.array is definition.array:
+                first = max(first, number + 1)
+    for number in range(first, len(nests)):
+        if _fits(definition, nests[number]):
+            return number
+    return None
+
+
+def _reads_only_here(nest: Nest, definition: Definition) -> bool:
+    """Whether a nest reads the array that ``definition`` overwrites only at the place that is overwritten."""
+    head = [d for d in (nest.product, nest.scatter) if d is not None]
+    if any(node.array is definition.array for d in head for node in loads_of(*bodies_of(d))):
+        return False
+    return all(
+        node.position == definition.position
+        for made in nest.statements
+        for node in loads_of(made.body)
+        if node.array is definition.array
+    )
+
+
+def _fits(definition: Map | Reduce, nest: Nest) -> bool:
+    if nest.domain != definition.domain or nest.scatter is not None:
+        return False
+    if isinstance(definition, Reduce):
+        return nest.product is None and nest.over in (None, definition.over)
+    return True
+
+
+def _leave_unstored(nests: Sequence[Nest], wanted: set[Array]) -> None:
+    for nest in nests:
+        for made in nest.definitions:
+            elsewhere = any(made.array in other.reads for other in nests if other is not nest)
+            if isinstance(made, (Map, Product)) and made.array not in wanted and not elsewhere:
+                nest.unstored.add(made.array)

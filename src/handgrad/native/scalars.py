@@ -1,0 +1,190 @@
+"""What one element of an array is: an expression of numbers, indices, and elements of other arrays.
+
+Equal expressions are one object, so what several statements share is computed once.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from handgrad.native.indices import Entry, Index, Var
+
+if TYPE_CHECKING:
+    from handgrad.native.arrays import Array
+
+FLOAT, WHOLE, TRUTH = "float", "whole", "truth"
+COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
+LOGIC = frozenset({"and", "or", "not"})
+COSTLY = frozenset(
+    {"exp", "log", "tanh", "sigmoid", "erf", "pow", "div", "sqrt", "rsqrt", "sin", "cos", "log1p", "expm1"}
+)
+
+
+class Scalar:
+    """A node: ``op`` of ``args``; ``payload`` holds what is no node (a number, an array and a place in it)."""
+
+    __slots__ = ("__weakref__", "args", "costs", "kind", "op", "payload", "variables")
+
+    op: str
+    args: tuple[Scalar, ...]
+    payload: Any
+    kind: str
+    variables: frozenset[Var]
+    costs: int  # of computing it: 1 for a plain operation, 10 for a costly one; what is shared counts each time
+
+    def __repr__(self) -> str:
+        if self.op == "number":
+            return repr(self.payload)
+        if self.op == "load":
+            return f"{self.payload[0]}[...]"
+        return f"{self.op}({', '.join(map(repr, self.args))})"
+
+    @property
+    def array(self) -> Array:
+        """The array that a load reads."""
+        array: Array = self.payload[0]
+        return array
+
+    @property
+    def position(self) -> tuple[Index, ...]:
+        """Where in its array a load reads."""
+        position: tuple[Index, ...] = self.payload[1]
+        return position
+
+
+_known: weakref.WeakValueDictionary[Any, Scalar] = weakref.WeakValueDictionary()
+
+
+def _node(op: str, args: tuple[Scalar, ...], payload: Any, kind: str, variables: frozenset[Var]) -> Scalar:
+    key = (op, tuple(map(id, args)), payload, type(payload), kind)
+    found = _known.get(key)
+    if found is None:
+        found = Scalar()
+        found.op, found.args, found.payload, found.kind, found.variables = op, args, payload, kind, variables
+        found.costs = min(10**6, sum(a.costs for a in args) + (10 if op in COSTLY else 0 if op == "number" else 1))
+        _known[key] = found
+    return found
+
+
+def number(value: float) -> Scalar:
+    """Return a constant."""
+    kind = TRUTH if isinstance(value, bool) else WHOLE if isinstance(value, int) else FLOAT
+    payload = (value, math.copysign(1.0, value)) if kind == FLOAT else (value, 0.0)
+    return _node("number", (), payload, kind, frozenset())
+
+
+def real(value: Any) -> Scalar:
+    """Return a constant as a floating-point number."""
+    return number(float(value))
+
+
+def value_of(node: Scalar) -> float | int | bool | None:
+    """Return the number that a constant is; None for anything else."""
+    return node.payload[0] if node.op == "number" else None
+
+
+def load(array: Array, position: tuple[Index, ...]) -> Scalar:
+    """Return an element of ``array``."""
+    variables = frozenset(v for index in position for v in index.variables)
+    return _node("load", (), (array, position), array.kind, variables)
+
+
+def index_value(index: Index) -> Scalar:
+    """Return a place as a number."""
+    if not index.terms:
+        return number(index.constant)
+    if (
+        len(index.terms) == 1
+        and index.constant == 0
+        and index.terms[0][1] == 1
+        and isinstance(index.terms[0][0], Entry)
+    ):
+        return index.terms[0][0].of
+    return _node("index", (), index, WHOLE, index.variables)
+
+
+def as_index(node: Scalar, extent: int) -> Index:
+    """Return a number as a place in a dimension of ``extent``."""
+    if node.op == "number":
+        return Index((), int(node.payload[0]) % extent)
+    if node.op == "index":
+        index: Index = node.payload
+        return index
+    return Index.of(Entry(node, extent))
+
+
+def op(name: str, *args: Scalar) -> Scalar:
+    """Return an operation on numbers, simplified where that changes no bit of a finite result."""
+    simple = _simplified(name, args)
+    if simple is not None:
+        return simple
+    if name in COMPARISONS or name in LOGIC:
+        kind = TRUTH
+    elif name == "select":
+        kind = args[1].kind
+    elif name == "to_float":
+        kind = FLOAT
+    elif name in ("to_whole", "truncate_to_whole") or (
+        all(a.kind == WHOLE for a in args)
+        and name
+        in (
+            "add",
+            "sub",
+            "mul",
+            "max",
+            "min",
+            "neg",
+            "floordiv",
+            "mod",
+            "abs",
+        )
+    ):
+        kind = WHOLE
+    else:
+        kind = FLOAT
+        args = tuple(a if a.kind == FLOAT else as_float(a) for a in args)
+    variables = frozenset[Var]().union(*(a.variables for a in args))
+    return _node(name, args, None, kind, variables)
+
+
+def as_float(node: Scalar) -> Scalar:
+    """Return a truth value or whole number as a floating-point number."""
+    if node.kind == FLOAT:
+        return node
+    if node.op == "number":
+        return real(node.payload[0])
+    return _node("to_float", (node,), None, FLOAT, node.variables)
+
+
+_FOLDED: dict[str, Callable[[Any, Any], Any]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv,
+}  # fmt: skip
+
+
+def _simplified(name: str, args: tuple[Scalar, ...]) -> Scalar | None:
+    values = [value_of(a) for a in args]
+    if name in ("add", "sub", "mul", "div", "neg") and all(v is not None for v in values) and args[0].kind != TRUTH:
+        known = [v for v in values if v is not None]
+        if name == "neg":
+            return number(-known[0])
+        if name != "div" or known[1]:
+            return number(_FOLDED[name](*known))
+    if name == "select" and values[0] is not None:
+        return args[1] if values[0] else args[2]
+    if name == "div" and isinstance(values[1], float) and math.frexp(values[1])[0] in (0.5, -0.5):
+        return op("mul", args[0], number(1 / values[1]))  # a power of two: the same bits
+    if name in ("mul", "div") and values[1] == 1 and args[0].kind == FLOAT:
+        return args[0]
+    if name == "mul" and values[0] == 1 and args[1].kind == FLOAT:
+        return args[1]
+    if name in ("add", "sub") and values[1] == 0 and args[0].kind == FLOAT:
+        return args[0]
+    if name == "add" and values[0] == 0 and args[1].kind == FLOAT:
+        return args[1]
+    if name == "neg" and args[0].op == "neg":
+        return args[0].args[0]
+    return None

@@ -1,0 +1,422 @@
+"""`handgrad.compile`: native code computes what PyTorch computes, and says what it cannot do."""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import handgrad
+from handgrad.errors import CompileError, NoLoweringError
+from handgrad.models import MODELS
+from handgrad.native.capture import capture
+from handgrad.native.engine import _Compiled
+from handgrad.native.lower import lower
+from handgrad.native.program import Program
+from handgrad.native.updates import SGD, AdamW
+
+SIZES: dict[str, dict[str, int]] = {
+    "mlp": {"n_embd": 5, "n_hidden": 19, "block_size": 3},
+    "gru": {"n_embd": 5, "n_hidden": 11},
+    "transformer": {"n_embd": 8, "n_hidden": 13, "n_head": 2, "block_size": 3},
+}
+TIMES = {"gru": 3}
+
+
+class Case(NamedTuple):
+    model: Any
+    parameters: Any
+    X: Tensor
+    Y: Tensor
+
+
+def case(name: str, rows: int = 40, dtype: torch.dtype = torch.float32) -> Case:
+    model, generator = MODELS[name], torch.Generator().manual_seed(3)
+    parameters = model.initialise(11, **SIZES[name], generator=generator)
+    parameters = type(parameters)(*(p.to(dtype) for p in parameters))
+    X = torch.randint(0, 11, (rows, TIMES.get(name, 3)), generator=generator)
+    return Case(model, parameters, X, torch.randint(0, 11, (rows,), generator=generator))
+
+
+def by_hand(c: Case, parameters: Any, X: Tensor, Y: Tensor) -> tuple[float, dict[str, Tensor]]:
+    values = c.model.forward(parameters, X, Y)
+    gradients = c.model.backward(parameters, values, X, Y)
+    return values.loss.item(), {f"d{name}": getattr(gradients, f"d{name}") for name in parameters._fields}
+
+
+def copied(parameters: Any, dtype: torch.dtype | None = None) -> Any:
+    return type(parameters)(*(p.clone() if dtype is None else p.to(dtype) for p in parameters))
+
+
+def rms(x: Any) -> float:
+    return float(np.sqrt(np.mean(np.square(np.asarray(x, dtype=np.float64)))))
+
+
+@pytest.mark.parametrize("way", ["by hand", "derived"])
+@pytest.mark.parametrize("name", SIZES)
+def test_gradients_are_as_exact_as_those_of_pytorch(name: str, way: str) -> None:
+    c = case(name)
+    batch = (c.X[:7], c.Y[:7])
+
+    compiled = handgrad.compile(c.model.forward, c.model.backward if way == "by hand" else None,
+                                params=c.parameters, batch=batch)  # fmt: skip
+
+    found = compiled.gradients(*batch)
+    loss, single = by_hand(c, c.parameters, *batch)
+    _, double = by_hand(c, copied(c.parameters, torch.float64), *batch)
+    assert compiled.loss(*batch) == pytest.approx(loss, rel=1e-6)
+    for name_, truth in double.items():
+        scale = float(truth.abs().max())
+        error, its = rms(found[name_] - truth.numpy()), rms(single[name_].double() - truth)
+        assert found[name_].shape == tuple(truth.shape)
+        assert error <= 2 * its + 1e-7 * scale + 1e-9, name_
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_thousand_steps_have_the_losses_of_eager_ones(name: str) -> None:
+    c, steps = case(name), 1000 if name == "mlp" else 200
+    rows = torch.randint(0, 40, (steps, 6), generator=torch.Generator().manual_seed(1))
+    eager = copied(c.parameters)
+
+    compiled = handgrad.compile(c.model.forward, c.model.backward, params=c.parameters,
+                                batch=(c.X[:6], c.Y[:6]), update=SGD(lr=0.05))  # fmt: skip
+    losses = compiled.run(steps, c.X, c.Y, rows=rows)
+
+    for k in range(steps):
+        loss, gradients = by_hand(c, eager, c.X[rows[k]], c.Y[rows[k]])
+        assert losses[k] == pytest.approx(loss, abs=1e-4), k
+        for field in eager._fields:
+            getattr(eager, field).sub_(gradients[f"d{field}"], alpha=0.05)
+    for field in eager._fields:
+        torch.testing.assert_close(getattr(c.parameters, field), getattr(eager, field), atol=1e-4, rtol=1e-4)
+
+
+def test_float64_agrees_to_its_own_precision() -> None:
+    c = case("mlp", dtype=torch.float64)
+    batch = (c.X[:9], c.Y[:9])
+
+    found = handgrad.compile(c.model.forward, c.model.backward, params=c.parameters, batch=batch).gradients(*batch)
+
+    for name, truth in by_hand(c, c.parameters, *batch)[1].items():
+        np.testing.assert_allclose(found[name], truth.numpy(), rtol=1e-9, atol=1e-13)
+
+
+# -- update rules
+
+
+def quadratic(params: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+    return ((torch.tanh(x @ params["W"] + params["b"]) - y) ** 2).mean()
+
+
+OPTIMISERS: list[tuple[Any, Callable[[Any], torch.optim.Optimizer]]] = [
+    (SGD(lr=0.2), lambda p: torch.optim.SGD(p, lr=0.2)),
+    (
+        SGD(lr=0.1, momentum=0.9, weight_decay=0.01),
+        lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01),
+    ),
+    (SGD(lr=0.1, momentum=0.8, nesterov=True), lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.8, nesterov=True)),
+    (AdamW(lr=0.01, weight_decay=0.1), lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1)),
+    (SGD(lr=0.2, max_norm=0.05), lambda p: torch.optim.SGD(p, lr=0.2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("update", "peer"), OPTIMISERS, ids=[str(u) for u, _ in OPTIMISERS])
+def test_updates_are_those_of_torch_optim(update: Any, peer: Callable[[Any], torch.optim.Optimizer]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(8, 5, generator=generator), torch.randn(8, 3, generator=generator)
+    mine = {"W": torch.randn(5, 3, generator=generator), "b": torch.zeros(3)}
+    theirs = {name: p.clone().requires_grad_() for name, p in mine.items()}
+
+    compiled = handgrad.compile(quadratic, params=mine, batch=(x, y), update=update)
+    optimiser = peer(theirs.values())
+    for _ in range(20):
+        compiled.step(x, y)
+        optimiser.zero_grad()
+        quadratic(theirs, x, y).backward()
+        if update.max_norm:
+            torch.nn.utils.clip_grad_norm_(theirs.values(), update.max_norm)
+        optimiser.step()
+
+    for name, p in mine.items():
+        torch.testing.assert_close(p, theirs[name].detach(), atol=2e-6, rtol=2e-5)
+
+
+def test_a_schedule_gives_each_step_its_rate() -> None:
+    x, y = torch.ones(2, 1), torch.zeros(2, 1)
+    w = torch.ones(1, 1)
+
+    def forward(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return (x @ w - y).sum() / 2
+
+    handgrad.compile(forward, params=w, batch=(x, y)).run(3, x, y, rows=np.tile([0, 1], (3, 1)), lr=[0.5, 0.25, 0.125])
+
+    assert w.item() == 1 - 0.875
+
+
+def test_rows_are_drawn_as_torch_draws_them() -> None:
+    def forward(w: Tensor, x: Tensor) -> Tensor:
+        return (w * x).mean()
+
+    x = torch.arange(100.0).reshape(100, 1)
+    losses = handgrad.compile(forward, params=torch.ones(1, 1), batch=(x[:4],), update=SGD(lr=0.0)).run(5, x, seed=7)
+
+    drawn = torch.randint(0, 100, (5, 4), generator=torch.Generator().manual_seed(7))
+    np.testing.assert_allclose(losses, drawn.float().mean(1).numpy(), rtol=1e-6)
+
+
+# -- every lowering, beside PyTorch
+
+
+def natively(function: Callable[..., list[Tensor]], *inputs: Tensor) -> list[np.ndarray[Any, Any]]:
+    """Return the results of ``function`` on ``inputs``, by native code."""
+    program = Program()
+    given = [program.give(tuple(x.shape), "float" if x.is_floating_point() else "whole", f"x{k}", "parameter")
+             for k, x in enumerate(inputs)]  # fmt: skip
+    results = [program.realise(r) for r in lower(capture(function, inputs), program, given)]
+    loss = program.realise(program.reduce("sum", results[0], ()))
+    arrays = [r.array for r in (loss, *results)]
+    compiled = _Compiled(program, [g.array for g in given], [], arrays, {}, inputs[0].dtype.itemsize)  # type: ignore[misc]
+    for array, tensor in zip(compiled.parameters, inputs, strict=True):
+        np.copyto(compiled.view(array), tensor.numpy(), casting="unsafe")
+    compiled.call_once()
+    return [compiled.read(array) for array in compiled.gradients]
+
+
+EXPRESSIONS = """
+x + y; x - 2 * y; x * v; x / (y.abs() + 1); -x; x.exp(); (x.abs() + 0.1).log(); x.tanh(); x.sigmoid(); x.relu()
+(x * x + 1).sqrt(); (x * x + 1).rsqrt(); x.abs(); x**2; x**3; (x.abs() + 1) ** -0.5; (x.abs() + 1) ** -1.5
+x.sign(); (x.abs() + 1) ** 0.7; 2.0**x; torch.exp2(x); x.sin(); x.cos(); torch.erf(x); x.expm1(); (x * x).log1p()
+x.square(); x.clamp(-0.5, 0.5); x.clamp(min=0.1); torch.maximum(x, y); torch.minimum(x, v)
+torch.where(x > 0, x, 0.1 * y); x.masked_fill(x > 0.3, 2.0); F.gelu(x); F.gelu(x, approximate="tanh"); F.silu(x)
+F.softplus(x); F.leaky_relu(x, 0.2); F.elu(x); (x > y).float(); x.floor(); x.ceil(); x.reciprocal(); x.lerp(y, 0.3)
+(x > 0).float() * y; F.hardtanh(x); F.logsigmoid(x); x.sum(); x.sum(0); x.sum(1, keepdim=True); x.mean(); x.mean(1)
+x.var(0); x.var(1, unbiased=False); x.std(0); x.amax(1); x.amin(0); x.max(); x.max(1).values
+x.max(0).indices.float(); x.argmax(1).float(); x.prod(1); x.logsumexp(1); x.norm(dim=1); z.sum((0, 2))
+z.mean((1, 2)); z.amax(1); z.var((0, 1)); (z - z.mean(-1, keepdim=True)).sum(1); x.cumsum(1)[:, -1]
+(x > 0).any(1).float(); F.softmax(x, 1); F.softmax(x, 0); F.log_softmax(x, -1); F.layer_norm(x, (7,))
+F.layer_norm(z, (3, 4), z[0], z[1]); F.cross_entropy(x, i7); F.cross_entropy(x, i7, reduction="sum")
+F.nll_loss(F.log_softmax(x, 1), i7, ignore_index=2); F.mse_loss(x, y); F.cross_entropy(x, i7, label_smoothing=0.1)
+F.cross_entropy(x, i7, weight=v.abs()); F.binary_cross_entropy_with_logits(x, y.sigmoid()); x.T; x.reshape(-1)
+x.reshape(7, 5); z.permute(2, 0, 1); z.flatten(1); z.view(6, 4); x.unsqueeze(1); z[0]; z[:, 1]; z[..., -1]; x[::2]
+x[1:4, 2:]; x[None].expand(3, 5, 7); x.flip(0); x.flip((0, 1)); x.roll(2, 1); x.roll((1, 3), (0, 1)); x.tril()
+x.triu(1); F.pad(x, (1, 2)); F.pad(x, (0, 1, 2, 0), value=0.5); torch.cat([x, y], 0); torch.cat([x, y[:, :3]], 1)
+torch.stack([x, y], 1); x.split(2, 0)[1]; x.chunk(2, 1)[1]; z.unbind(1)[2]; x.repeat(2, 3); x[i5]; x[:, i7]
+x[torch.arange(5), i7]; x[i5][:, i7]; table[i7]; F.embedding(idx, table); x.gather(1, idx[:5, :2])
+x.index_select(1, i7); x.index_add(0, i5, y); torch.zeros(9, 7).index_add(0, i5, x)
+x.scatter_add(1, idx[:5, :2], y[:, :2]); table[idx].sum(1); F.one_hot(i7, 9).float()
+torch.zeros(9, 4).index_put((idx,), z3, accumulate=True); x.index_put((torch.arange(5), i7), v5)
+table[idx].reshape(-1, 8); x @ y.T; x.T @ y; x @ w; x @ w + b; F.linear(x, w.T, b); x @ v; v @ x.T
+z @ z.transpose(1, 2); torch.bmm(z, z.mT); torch.einsum("bij,bkj->bik", z, z); torch.einsum("ij,ik->jk", x, y)
+torch.outer(v, v5); torch.dot(v, v); x @ w @ w.T; torch.addmm(b, x, w); (x @ w).tanh().sum(0)
+F.softmax(z @ z.mT / 2, -1) @ z; F.scaled_dot_product_attention(z[None], z[None], z[None]); big @ big.T
+big.T @ big; (big @ big.T).softmax(1); big.sum(1); big.mean(0); big - big.mean(0); torch.arange(7.0) + x
+torch.ones_like(x) * y; torch.full((5, 7), 2.5) * x; x.new_zeros(5) + v5; x.diagonal(); F.normalize(x, dim=1)
+x.median(1).values
+"""
+NOT_YET = {"x.diagonal()", "x.median(1).values", "x.cumsum(1)[:, -1]"}
+WRITTEN = [e.strip() for row in EXPRESSIONS.strip().split("\n") for e in row.split(";")]
+
+
+def spaces() -> dict[str, Tensor]:
+    g = torch.Generator().manual_seed(5)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=g)
+
+    return {
+        "x": draw(5, 7), "y": draw(5, 7), "v": draw(7), "v5": draw(5), "w": draw(7, 37), "b": draw(37),
+        "z": draw(2, 3, 4), "z3": draw(6, 3, 4), "table": draw(9, 4), "big": draw(33, 70),
+        "i5": torch.tensor([3, 0, 3, 1, 4]), "i7": torch.tensor([2, 0, 6, 6, 3]),
+        "idx": torch.randint(0, 7, (6, 3), generator=g),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("group", range(4))
+def test_expressions_have_pytorchs_values(group: int) -> None:
+    given = spaces()
+    texts = [e for e in WRITTEN if e not in NOT_YET][group::4]
+
+    def function(*tensors: Tensor) -> list[Tensor]:
+        names = dict(zip(given, tensors, strict=True))
+        return [eval(e, {"torch": torch, "F": F, **names}) for e in texts]  # noqa: S307 written above
+
+    found = natively(function, *given.values())
+
+    for text, value, truth in zip(texts, found, function(*given.values()), strict=True):
+        assert value.shape == tuple(truth.shape), text
+        np.testing.assert_allclose(value, truth.numpy(), rtol=2e-5, atol=2e-6, err_msg=text)
+
+
+def test_what_is_written_in_place_is_a_new_value() -> None:
+    def function(x: Tensor) -> list[Tensor]:
+        h = x.clone()
+        h[0] = 1.0
+        h[:, 1] += h[:, 0]
+        h[1:3, 2:] *= 2
+        row = h[3]
+        row.mul_(3.0)
+        h += 1
+        return [h, row]
+
+    x = torch.randn(5, 7)
+
+    found = natively(function, x)
+
+    for value, truth in zip(found, function(x), strict=True):
+        np.testing.assert_allclose(value, truth.numpy(), rtol=1e-6)
+
+
+# -- the functions
+
+
+def ulps(found: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
+    rounded = truth.astype(np.float32)
+    return float(np.max(np.abs(found.astype(np.float64) - truth) / np.spacing(np.maximum(np.abs(rounded), 1e-38))))
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high", "bound"),
+    [("exp", -87, 88.7, 2), ("log", 1e-38, 3e38, 2), ("tanh", -12, 12, 3), ("sigmoid", -80, 80, 3),
+     ("expm1", -80, 80, 5),
+     ("log1p", -0.99, 1e6, 4), ("rsqrt", 1e-30, 1e30, 2), ("erf", -5, 5, 2)],
+)  # fmt: skip
+def test_functions_are_within_their_bounds(name: str, low: float, high: float, bound: float) -> None:
+    count = 1 << 16
+    if low > 0:
+        x = np.exp(np.linspace(math.log(low), math.log(high), count)).astype(np.float32)
+    else:
+        x = np.concatenate([np.linspace(low, high, count), np.sign(low) * np.geomspace(1e-12, 1e-1, 4096)]).astype(
+            np.float32
+        )
+    tensor = torch.from_numpy(x)
+
+    (found,) = natively(lambda t: [getattr(torch, name)(t)], tensor)
+
+    truth = getattr(torch, name)(tensor.double()).numpy()
+    normal = np.abs(truth) > 1.2e-38
+    assert ulps(found[normal], truth[normal]) <= bound
+
+
+def test_functions_at_the_ends_of_the_range() -> None:
+    x = torch.tensor([math.inf, -math.inf, math.nan, 0.0, -0.0, 1e-42, -1e-42, 200.0, -200.0, -100.0, 1e-30, 3e38])
+    names = ["exp", "log", "tanh", "sigmoid", "expm1", "rsqrt", "relu", "sqrt", "log1p", "erf"]
+
+    found = natively(lambda t: [getattr(torch, name)(t) for name in names], x)
+
+    for name, value in zip(names, found, strict=True):
+        np.testing.assert_allclose(value, getattr(torch, name)(x).numpy(), rtol=1e-5, atol=1e-44, err_msg=name)
+
+
+# -- hostile use
+
+
+def simple(w: Tensor, x: Tensor, i: Tensor) -> Tensor:
+    return (w[i] * x).sum()
+
+
+def small() -> tuple[Any, Tensor, Tensor, Tensor]:
+    w, x, i = torch.randn(4, 3), torch.randn(5, 3), torch.tensor([0, 3, 1, 1, 2])
+    return handgrad.compile(simple, params=w, batch=(x, i)), w, x, i
+
+
+def test_what_does_not_fit_is_refused_before_anything_runs() -> None:
+    compiled, w, x, i = small()
+    before = w.clone()
+
+    for call, message in [
+        (lambda: compiled.step(x, i + 1), "holds 4, which is out of range for an index below 4"),
+        (lambda: compiled.step(x, i - 1), "holds -1, which is out of range"),
+        (lambda: compiled.step(x[:3], i[:3]), "is compiled for"),
+        (lambda: compiled.step(x.double(), i), "is float64, and the step is compiled for float32"),
+        (lambda: compiled.step(i, x), "compiled for"),
+        (lambda: compiled.step(x), "1 arrays are given, and a batch has 2"),
+        (lambda: compiled.step(x, i.float()), "compiled for whole numbers"),
+        (lambda: compiled.run(2, x, i, rows=[[0, 1, 2, 3, 5]] * 2), "rows hold 5, and the data have 5 rows"),
+        (lambda: compiled.run(2, x, i, rows=[[0, 1]] * 2), "rows are int64 of shape"),
+        (lambda: compiled.run(2, x[:2], i), "rows: give as many of each"),
+    ]:
+        with pytest.raises(CompileError) as caught:
+            call()
+        assert message in str(caught.value)
+    assert torch.equal(w, before)
+
+
+def test_inputs_may_lie_anyhow_and_hold_nan() -> None:
+    compiled, w, x, i = small()
+    expected = x.sum(0)
+
+    strided = compiled.gradients(x.T.contiguous().T, torch.stack([i, i], 1)[:, 0])
+    assert strided["dw"].sum(0) == pytest.approx(expected.numpy(), rel=1e-5)
+
+    x[0, 0] = math.nan
+    assert math.isnan(compiled.step(x, i))
+    assert w.isnan().sum() == 1
+
+
+def test_a_step_without_a_native_form_is_named_with_its_place() -> None:
+    def forward(w: Tensor, x: Tensor) -> Tensor:
+        h = x @ w
+        largest = h.sort(1).values[:, -1]
+        return largest.sum()
+
+    with pytest.raises(NoLoweringError, match=r"test_native.py:\d+: .*h.sort\(1\)"):
+        handgrad.compile(forward, params=torch.randn(3, 2), batch=(torch.randn(4, 3),))
+
+
+def test_functions_that_do_not_fit_together_are_refused() -> None:
+    x = torch.randn(4, 3)
+
+    def forward(w: Tensor, x: Tensor) -> Tensor:
+        return (x @ w).sum()
+
+    for backward, message in [
+        (lambda x: x.sum(0), "dw has shape (3,), and w has (3, 2)"),
+        (lambda x: {"dx": x}, "no gradient of w"),
+    ]:
+        with pytest.raises(CompileError) as caught:
+            handgrad.compile(forward, backward, params=torch.randn(3, 2), batch=(x,))
+        assert message in str(caught.value)
+    with pytest.raises(CompileError, match="no scalar loss"):
+        handgrad.compile(lambda w, x: x @ w, params=torch.randn(3, 2), batch=(x,))
+    with pytest.raises(CompileError, match="float32, or float64"):
+        handgrad.compile(forward, params=torch.randn(3, 2).double(), batch=(x,))
+
+
+ENDLESS = """
+import torch, handgrad
+def forward(w, x):
+    return ((x @ w) ** 2).mean()
+w = torch.ones(64, 64)
+step = handgrad.compile(forward, params=w, batch=(torch.ones(32, 64),), update=handgrad.SGD(lr=1e-6))
+x = torch.ones(100, 64)
+try:
+    step.run(50_000_000 // 32, x, progress=lambda done, loss: print(done, flush=True))
+except KeyboardInterrupt:
+    print("stopped", step.steps_done > 0, bool((w < 1).all()), bool(w.isfinite().all()))
+"""
+
+
+def test_ctrl_c_is_answered_and_keeps_what_was_done(tmp_path: Path) -> None:
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    with subprocess.Popen([sys.executable, str(tmp_path / "endless.py")], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(5):
+            assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        rest = process.stdout.read()
+        waited = time.monotonic() - sent
+
+    assert rest.strip().endswith("stopped True True True")
+    assert waited < 30  # a second on a machine that has nothing else to do
