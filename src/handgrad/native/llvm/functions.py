@@ -18,6 +18,11 @@ LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 _LOG = (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
         2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1)  # fmt: skip
+TANH_ENDS = 7.90531110763549805
+# minimax numerator (over x) and denominator of tanh in x**2, highest first
+_TANH_ABOVE = (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
+               1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03)  # fmt: skip
+_TANH_BELOW = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
 
 
 class Functions:
@@ -100,19 +105,15 @@ class Functions:
         return b.select(b.fcmp_ordered("==", x, c(x, float("inf"))), x, y)
 
     def tanh(self, x: Any) -> Any:
-        """Return the hyperbolic tangent: an odd polynomial near 0, else 1 - 2 / (exp(2|x|) + 1)."""
+        """Return the hyperbolic tangent: a ratio of polynomials between the points where it rounds to -1 and 1."""
         if self._is_double(x):
             return self._each("tanh", x)
-        b, c = self.b.ir, self._c
-        size = self.b.intrinsic("fabs", x)
-        z = b.fmul(x, x)
-        small = self._polynomial(z, (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1,
-                                     -3.33332819422e-1))  # fmt: skip
-        small = self.b.fma(b.fmul(small, z), x, x)
-        raised = self.exp(b.fadd(size, size))
-        large = b.fsub(c(x, 1.0), b.fdiv(c(x, 2.0), b.fadd(raised, c(x, 1.0))))
-        large = self.b.intrinsic("copysign", large, x)
-        return b.select(b.fcmp_unordered(">", size, c(x, 0.625)), large, small)
+        b = self.b.ir
+        inside = self._clamped(x, -TANH_ENDS, TANH_ENDS)
+        z = b.fmul(inside, inside)
+        ratio = b.fdiv(b.fmul(inside, self._polynomial(z, _TANH_ABOVE)), self._polynomial(z, _TANH_BELOW))
+        tiny = b.fcmp_ordered("<", self.b.intrinsic("fabs", x), self._c(x, 4e-4))
+        return b.select(tiny, x, ratio)
 
     def sigmoid(self, x: Any) -> Any:
         """Return 1 / (1 + exp(-x))."""
