@@ -364,6 +364,18 @@ def test_inputs_may_lie_anyhow_and_hold_nan() -> None:
     assert w.isnan().sum() == 1
 
 
+def test_an_index_that_the_step_computes_never_leads_outside() -> None:
+    def forward(w: Tensor, x: Tensor, i: Tensor) -> Tensor:
+        return (w[x.argmax(1)] * w[i - 2]).sum()
+
+    w, x, i = torch.randn(4, 3), torch.randn(5, 4), torch.tensor([0, 3, 1, 1, 2])
+    compiled = handgrad.compile(forward, params=w, batch=(x, i))
+
+    assert compiled.loss(x, i) == pytest.approx(forward(w, x, i).item(), rel=1e-5)
+    x[:] = math.nan
+    compiled.step(x, i + 2**30)
+
+
 def test_a_step_without_a_native_form_is_named_with_its_place() -> None:
     def forward(w: Tensor, x: Tensor) -> Tensor:
         h = x @ w

@@ -63,8 +63,15 @@ def _index(program: Program, x: Tensor, indices: Sequence[Tensor | None]) -> Ten
 
 
 def at_index(value: Scalar, extent: int) -> Index:
-    """Return a number from an index tensor as a place; a negative one counts from the end."""
-    return as_index(value, extent)
+    """Return a number from an index tensor as a place.
+
+    What the caller gives is checked before the call. What the step computes cannot be: a negative number counts from
+    the end, and one outside is brought to the nearest place, so that nothing outside the array is read.
+    """
+    if value.op in ("index", "number") or (value.op == "load" and value.array.role in ("batch", "parameter")):
+        return as_index(value, extent)
+    counted = op("select", op("lt", value, number(0)), op("add", value, number(extent)), value)
+    return as_index(op("min", op("max", counted, number(0)), number(extent - 1)), extent)
 
 
 def kept(program: Program, index: Tensor) -> Tensor:
