@@ -380,7 +380,7 @@ def reshape(x: Expr, shape: Shape) -> Expr:
         return expand(x, shape)
     if x.op == "method" and x.data == "reshape":
         x = x.args[0]
-    return x.method("reshape", *shape, shape=shape) if x.shape != tuple(shape) else x
+    return x.method("reshape", *(shape or [raw("()")]), shape=shape) if x.shape != tuple(shape) else x
 
 
 def unsqueeze(x: Expr, dim: int) -> Expr:

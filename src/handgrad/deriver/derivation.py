@@ -160,6 +160,9 @@ class Backward:
             text = self.scope.text(value)
             if text is not None and text.isidentifier():
                 space[text] = replay[value].detach()
+        for value, written in page.used.items():
+            if value not in page.kept and written.isidentifier():
+                space[written] = replay[value].detach()
         for name, item in self.scope.names.items():
             if isinstance(item, Value):  # a loop that runs again reads what it read, by its own names
                 space.setdefault(name, replay[item].detach())

@@ -152,9 +152,17 @@ class Forward:
             return Expr(_REVERSED[op], (convert(args[1], "Expr"), convert(args[0], "Expr")), shape)
         if op == "neg" and len(args) == 1:
             return Expr("neg", (convert(args[0], "Expr"),), shape)
+        if (
+            op in ("invert", "__invert__", "bitwise_not", "logical_not")
+            and value.dtype is torch.bool
+            and len(args) == 1
+        ):
+            inner = convert(args[0], "Expr")
+            if args[0].dtype is torch.bool:
+                return Expr("not", (inner,), shape)
         if op == "getitem":
             return Expr("index", (self.leaf(unwritten(step)), self.key(step)), shape)
-        if (op in ("T", "mT") and len(shape) == 2) or (op == "transpose" and _is_last_two(args, len(shape))):
+        if (op in ("T", "mT", "t") and len(shape) == 2) or (op == "transpose" and _is_last_two(args, len(shape))):
             return Expr("T", (convert(args[0], "Expr"),), shape)
         made = self._call(step, args, convert, shape)
         if len(step.outs) > 1:
@@ -163,6 +171,8 @@ class Forward:
         return made
 
     def _call(self, step: Step, args: list[Any], convert: Any, shape: tuple[int, ...]) -> Expr:
+        if step.op == "linear" and isinstance(args[-1], Const) and args[-1].value is None:
+            args = args[:-1]  # a module hands on that it has no bias
         given = [self._argument(item, convert) for item in args]
         defaults = _defaults(step.func)
         for key, item in step.kwargs.items():

@@ -59,6 +59,8 @@ class LoopWalk:
                 continue
             if not base.isidentifier():
                 raise NotALoopError(f"`{base}` is not a name")
+            if loop.is_bound_again(position):
+                base = f"{base}_in"
             start = loop.carried.get(position)
             values = [loop.value(k, position) for k in range(len(loop.iterations))]
             name = self.scope.unite(values, base, start if isinstance(start, Value) else None)

@@ -62,6 +62,13 @@ class Loop:
         """Return the value that an iteration made at ``position``."""
         return self.iterations[iteration][position[0]].made[position[1]]
 
+    def is_bound_again(self, position: Position) -> bool:
+        """Whether the same iteration gives the name of that value to another one later: `i = torch.sigmoid(i)`."""
+        name = self.value(1, position).base_name
+        return name is not None and any(
+            later > position and self.value(1, later).base_name == name for later in self.positions()
+        )
+
     def positions(self) -> Iterator[Position]:
         """Yield where the values of an iteration are made."""
         for j, step in enumerate(self.body):

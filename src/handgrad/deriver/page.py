@@ -120,9 +120,9 @@ class Page:
         return self.used[value]
 
     def _write_inside(self, value: Value, loop: Loop) -> str:
-        iteration, _ = loop.home[value]
+        iteration, position = loop.home[value]
         own = self.scope.identifier(value)
-        if own is None or value.name is None:
+        if own is None or value.name is None or loop.is_bound_again(position):
             own = self.scope.name(value, own_name(value))
             if value not in self._again_here:
                 self._again_here[value] = []
@@ -135,7 +135,9 @@ class Page:
     def _bring(self, value: Value) -> str:
         known, own = self.scope.text(value), self.scope.identifier(value)
         if known is not None and (known == own or not known.isidentifier()):
-            return known if self.by_path or own is None else own
+            if self.by_path or own is None:
+                return known
+            return f"{own}_itself" if self.scope.means_another(own, value) else own
         if known is None and any(value in loop.home for loop in self._loops):
             raise NotALoopError("the backward after the loop reads what one iteration made")
         if own is None:

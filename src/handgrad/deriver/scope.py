@@ -43,7 +43,8 @@ class Scope:
                 if known is None or _rank(text, binding.value) > _rank(known, binding.value):
                     self._text[binding.value] = text
         for value in graph.named:
-            if value not in self._text and value.step is None and (path := self._path(value)) is not None:
+            is_leaf = value.step is None or value.is_parameter  # a module draws its parameters
+            if value not in self._text and is_leaf and (path := self._path(value)) is not None:
                 self._text[value] = path
         self._used: dict[str, Value | None] = {}
         self._ident: dict[Value, str] = {}
@@ -77,13 +78,13 @@ class Scope:
                 return path
         end = str(value.name).removeprefix("self.")
         modules = [(name, item) for name, item in self.names.items() if isinstance(item, torch.nn.Module)]
-        paths = [
-            f"{name}.{path}"
+        paths = {
+            id(found): re.sub(r"\.(\d+)(?=\.)", r"[\1]", f"{name}.{path}")  # `blocks[0].weight`
             for name, module in modules
             for path, found in [*module.named_parameters(), *module.named_buffers()]
-            if f".{path}".endswith(f".{end}") and _is(found, value)
-        ]
-        return paths[0] if len(paths) == 1 else None
+            if f".{name}.{path}".endswith(f".{end}") and _is(found, value)
+        }
+        return next(iter(paths.values())) if len(paths) == 1 else None
 
     @property
     def known(self) -> list[Value]:
@@ -101,6 +102,10 @@ class Scope:
         """Return the name of ``value`` as an identifier: ``h_1``, ``fc1_weight``; None if it has none."""
         return self._ident.get(value)
 
+    def means_another(self, text: str, value: Value) -> bool:
+        """Whether ``text`` stands for another value than ``value``: `y`, for the last of them, not for `path[0]`."""
+        return any(known == text and other is not value for other, known in self._text.items())
+
     def name(self, value: Value, wish: str) -> str:
         """Give ``value`` a name that is not taken, like ``wish``."""
         if value not in self._ident:
@@ -115,9 +120,11 @@ class Scope:
             if owner is not instead_of:
                 return ""
             self._ident[owner] = self._free(f"{name}_start", owner)
-        self._used[name] = values[0]
         for value in values:
+            if self._used.get(self._ident[value]) is value:
+                del self._used[self._ident[value]]  # as `i` of the first iteration, where `i_in` is meant
             self._ident[value] = name
+        self._used[name] = values[0]
         return name
 
     def reserve(self, read: set[Value]) -> None:
