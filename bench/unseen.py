@@ -1,11 +1,11 @@
-"""Forwards for which no rule and no test was written, derived: are the gradients right, and how does the text look.
+"""Forwards for which no rule and no test was written, derived: are the gradients right, how does the text look.
 
     python bench/unseen.py [NAME...]
 
-Each script in `bench/unseen` is derived by the command; the text is pasted below the script and run; the gradients of all
-parameters, and of all values that the script names once, are compared with autograd's. A refusal is printed with its
-reason. Status 1 if a gradient differs. Whether a text can be read at once is for a person to say: of the 20, written
-before the deriver had run on any, 13 were derived at first and 6 read at once.
+Each script in `bench/unseen` is derived by the command; the text is pasted below the script and run; the gradients
+of all parameters, and of all values that the script names once, are compared with autograd's. A refusal is printed
+with its reason. Status 1 if a gradient differs. Whether a text can be read at once is for a person to say: of the
+20, written before the deriver had run on any, 13 were derived at first and 6 read at once.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
@@ -44,16 +45,25 @@ class Backward:
     ) -> None:
         self.graph, self.outputs, self.style, self.upstream = graph, outputs, style, upstream
         self._new_scope = scope
-        self.scope = Scope(graph) if scope is None else scope()
+        passed_on: frozenset[str] | None = None
+        while passed_on is None or not passed_on <= self.scope.passed_on:
+            self._write(wrt, loops, passed_on or frozenset())
+            passed_on = self.scope.passed_on | self.scope.given_back(self.page.kept)
+
+    def _write(self, wrt: set[Value], loops: bool, passed_on: frozenset[str]) -> None:
+        """Derive the lines, with other words for what ``passed_on`` mean while earlier values have those names."""
+        graph, outputs = self.graph, self.outputs
+        self.scope = Scope(graph) if self._new_scope is None else self._new_scope()
+        self.scope.passed_on = passed_on
         carries = needed(graph, outputs, wrt)
         self.scope.reserve({v for step in graph.steps if not carries.isdisjoint(step.made) for v in step.inputs})
         self.forward = Forward(graph, self.scope)
         found = find_loops(graph, self.scope) if loops else []
         self.scope.unsteady = frozenset(name for loop in found for name in loop.binds)
-        self.walk = Walk(self.forward, outputs, wrt, style, found)
+        self.walk = Walk(self.forward, outputs, wrt, self.style, found)
         for output in outputs:
             if output in self.walk.needed:
-                self.walk.seeds[output] = seed(output, self.forward, upstream=upstream)
+                self.walk.seeds[output] = seed(output, self.forward, upstream=self.upstream)
         self.shares = self.walk.run()
         self.page = Page(self.forward, self.shares)
 
@@ -205,6 +215,13 @@ class Backward:
             error = (gradient - expected).abs().max().item() / scale
             if scale <= VANISHING and gradient.abs().max().item() <= VANISHING:
                 continue  # both are zero, up to rounding
+            undefined = int((expected.isfinite() & ~gradient.isfinite()).sum())
+            if undefined:
+                raise NotVerifiedError(
+                    f"{name} is nan or infinite in {undefined} of {gradient.numel()} places where autograd's is not: "
+                    "at this input its formula divides by 0, and what autograd writes there is a choice of its own. "
+                    "Derive at another input, or keep the divisor away from 0"
+                )
             if not error < CLOSE:
                 raise NotVerifiedError(f"{name} differs from autograd's by {error:.1g} of its largest number")
             worst = max(worst, error)
@@ -239,7 +256,8 @@ class Backward:
             replay = Replay(self.graph, given=given, dtype=torch.float64, differentiable=True)
             known = self.graph.ancestors(*self.walk.seeds)
             try:
-                replay.run([*self.walk.seeds, *self._final.values()])
+                with warnings.catch_warnings(action="ignore"):  # they came when the user's forward ran
+                    replay.run([*self.walk.seeds, *self._final.values()])
                 replay.check_escapes(escape for escape in self.graph.escapes if escape.value in known)
             except ReplayError:
                 continue
@@ -247,7 +265,10 @@ class Backward:
                 if not jitter:
                     raise
                 continue
-            if all(bool(replay[output].isfinite().all()) for output in self.walk.seeds):
+            same = all(
+                replay[value].shape == value.shape for value in known
+            )  # but for `x[x > 0]`, of more numbers here
+            if same and all(bool(replay[output].isfinite().all()) for output in self.walk.seeds):
                 break
         seeds = {
             output: torch.ones((), dtype=torch.float64) if not (output.shape or self.upstream)

@@ -21,6 +21,7 @@ from handgrad.rules.table import plain
 
 CHEAP = 3  # operations that are written again rather than kept under a name of their own
 _OPERATORS = {"add", "sub", "mul", "div", "pow", "matmul", "gt", "ge", "lt", "le", "eq", "ne"}
+_TUPLES = {"unbind", "split", "split_with_sizes", "chunk", "tensor_split"}  # of one part, too
 _REVERSED = {"rsub": "sub", "rdiv": "div", "rpow": "pow", "rmatmul": "matmul"}
 
 
@@ -164,8 +165,11 @@ class Forward:
             return Expr("index", (self.leaf(unwritten(step)), self.key(step)), shape)
         if (op in ("T", "mT", "t") and len(shape) == 2) or (op == "transpose" and _is_last_two(args, len(shape))):
             return Expr("T", (convert(args[0], "Expr"),), shape)
+        if op == "unbind" and (dim := _unbound(step)) is not None:
+            key = [slice(None)] * (dim % len(next(step.inputs).shape))
+            return Expr("index", (convert(args[0], "Expr"), index_key([*key, step.outs.index(value)])), shape)
         made = self._call(step, args, convert, shape)
-        if len(step.outs) > 1:
+        if len(step.outs) > 1 or op in _TUPLES:
             position = step.outs.index(value)
             return Expr("index", (made, index_key([position])), shape)
         return made
@@ -215,6 +219,12 @@ def _without_running(step: Step) -> Step:
     kwargs = {key: nothing if key.startswith("running_") else item for key, item in step.kwargs.items()}
     args = [nothing if place in (1, 2) else item for place, item in enumerate(step.args)]
     return replace(step, args=args, kwargs=kwargs)
+
+
+def _unbound(step: Step) -> int | None:
+    """Return the dimension that a step takes apart: `for row in x` and `x.unbind(1)`."""
+    given = step.kwargs.get("dim", step.args[1] if len(step.args) > 1 else Const(0))
+    return given.value if isinstance(given, Const) and isinstance(given.value, int) else None
 
 
 def _written_as(function: Any, name: str) -> str | None:

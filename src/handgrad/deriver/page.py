@@ -18,7 +18,43 @@ from handgrad.source import Statement
 
 LONG = 10  # the cost of a line that computes a value again
 _FRESH = frozenset(["mul", "add", "sub", "div", "pow", "matmul", "neg", "call", "scatter"])
-_VIEWS = frozenset(["reshape", "view", "transpose", "permute", "unsqueeze", "squeeze", "expand", "movedim", "flatten"])
+_VIEWS = frozenset(
+    [
+        "reshape",
+        "view",
+        "transpose",
+        "permute",
+        "unsqueeze",
+        "squeeze",
+        "expand",
+        "movedim",
+        "flatten",
+        "diagonal",
+        "narrow",
+        "select",
+        "unbind",
+        "split",
+        "chunk",
+        "unfold",
+        "unflatten",
+        "ravel",
+        "view_as",
+        "reshape_as",
+        "expand_as",
+        "broadcast_to",
+        "swapaxes",
+        "swapdims",
+        "moveaxis",
+        "t",
+        "contiguous",
+        "to",
+        "type_as",
+        "double",
+        "float",
+        "detach",
+        "sum_to_size",
+    ]
+)  # methods whose result may be, or share, the memory of what they are called on
 
 
 @dataclass

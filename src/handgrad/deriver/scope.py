@@ -6,6 +6,7 @@ import builtins
 import contextlib
 import keyword
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -49,6 +50,7 @@ class Scope:
         self._used: dict[str, Value | None] = {}
         self._ident: dict[Value, str] = {}
         self._helpers: dict[object, str] = {}
+        self.passed_on: frozenset[str] = frozenset()  # names that the page gives back to an earlier value
         self.unsteady: frozenset[str] = frozenset()  # names that the backward's own loops bind again
         for value in graph.named:
             wish, at_hand = str(value.name), self._text.get(value, "")
@@ -98,6 +100,11 @@ class Scope:
         """Return how ``value`` is written, None if no name stands for it any more."""
         return self._text.get(value)
 
+    def steady(self, value: Value) -> str | None:
+        """Return how ``value`` is written whatever the page brings back: not `h` if an earlier `h` takes that name."""
+        text = self._text.get(value)
+        return None if text in self.passed_on and text != self._ident.get(value) else text
+
     def identifier(self, value: Value) -> str | None:
         """Return the name of ``value`` as an identifier: ``h_1``, ``fc1_weight``; None if it has none."""
         return self._ident.get(value)
@@ -105,6 +112,11 @@ class Scope:
     def means_another(self, text: str, value: Value) -> bool:
         """Whether ``text`` stands for another value than ``value``: `y`, for the last of them, not for `path[0]`."""
         return any(known == text and other is not value for other, known in self._text.items())
+
+    def given_back(self, values: Iterable[Value]) -> frozenset[str]:
+        """Return the names that mean another value once ``values`` are brought back."""
+        owners = {text: value for value, text in self._text.items()}
+        return frozenset(own for v in values if (own := self._ident.get(v)) in owners and owners[own] is not v)
 
     def name(self, value: Value, wish: str) -> str:
         """Give ``value`` a name that is not taken, like ``wish``."""
@@ -163,7 +175,8 @@ class Scope:
 
     def means(self, text: str, value: Any, extra: dict[str, Any] | None = None) -> bool:
         """Whether ``text`` stands for ``value`` here, and does so wherever the backward may write it."""
-        if not self.unsteady.difference(extra or ()).isdisjoint(re.findall(r"\w+", text)):
+        words = set(re.findall(r"\w+", text))
+        if not self.unsteady.difference(extra or ()).isdisjoint(words) or not self.passed_on.isdisjoint(words):
             return False
         try:
             found = self.evaluate(text, extra)

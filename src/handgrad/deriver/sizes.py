@@ -47,7 +47,7 @@ class Sizes:
         self._name_from_numbers()
         self._member: dict[Place, str] = {}
         for value in graph.values:
-            text = scope.text(value)
+            text = scope.steady(value)
             if text is not None:
                 for d in range(len(value.shape)):
                     self._member.setdefault(self._root((value, d)), f"{text}.shape[{d}]")
@@ -61,7 +61,7 @@ class Sizes:
         root = self._root((value, d))
         name = self._names.get(root)
         if name is None:
-            text = self.scope.text(value)
+            text = self.scope.steady(value)
             name = f"{text}.shape[{d}]" if text is not None else self._member.get(root)
         return Size(size, name if size != 1 else None)
 

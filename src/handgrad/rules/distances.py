@@ -23,9 +23,9 @@ def cosine_similarity(g: Expr, y: Expr, a: Expr, b: Expr, dim: int = 1, eps: flo
     shape = broadcast(a.shape, b.shape)
     dim = dim % len(shape) - len(shape)
     cosine, g = (unreduce(e, shape, [dim], keepdim=False) for e in (y, g))
-    of_a, of_b = (let(f"{n}_norm", _norm(x, dim)) for n, x in (("a", a), ("b", b)))
+    of_a, of_b = (let(f"{n}_norm", _norm(x, dim).method("clamp", min=eps)) for n, x in (("a", a), ("b", b)))
     a_hat, b_hat = let("a_hat", a / of_a), let("b_hat", b / of_b)
-    why = "the other direction, less its part along the own one, over the own length (longer than eps)"
+    why = "the other direction, less its part along the own one, over the own length"
     yield to(a, (b_hat - cosine * a_hat) / of_a * g, why)
     yield to(b, (a_hat - cosine * b_hat) / of_b * g, why)
 

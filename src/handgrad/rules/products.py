@@ -282,13 +282,15 @@ def bilinear(g: Expr, y: Expr, a: Expr, b: Expr, weight: Expr, bias: Expr | None
 
 @rule("cdist", samples=[sample("torch.cdist(a, b)", a=(3, 5), b=(4, 5)),
                         sample("torch.cdist(a, b)", a=(2, 3, 5), b=(2, 4, 5)),
+                        sample("torch.cdist(a, b)", a=(2, 3, 5), b=(4, 5)),
+                        sample("torch.cdist(a, b)", a=(3, 5), b=(2, 4, 5)),
                         sample("torch.cdist(a, b, p=1.0)", a=(3, 5), b=(4, 5)),
                         sample("torch.cdist(a, a.detach())", kink=True, a=(3, 2))])  # fmt: skip
 def cdist(g: Expr, y: Expr, a: Expr, b: Expr, p: float = 2.0, compute_mode: object = None) -> Terms:
     if p not in (1, 2):
         raise NotImplementedError("cdist with p other than 1 and 2: write it with differences")
     dims = len(y.shape)
-    apart = let("diff", unsqueeze(a, dims - 1) - unsqueeze(b, dims - 2))
+    apart = let("diff", unsqueeze(a, len(a.shape) - 1) - unsqueeze(b, len(b.shape) - 2))
     if p == 2:
         share = apart * unsqueeze(g / y.method("clamp_min", 1e-30), dims)
     else:

@@ -157,12 +157,15 @@ def _whole_extreme(g: Expr, y: Expr, x: Expr) -> Terms:
 
 def _extreme(op: str, g: Expr, y: Expr, x: Expr, dim: int, keepdim: bool) -> Terms:
     dim = dim % len(x.shape)
-    last = len(x.shape) - 1
-    places = call("F.one_hot", x.method(f"arg{op}", dim, shape=tuple(s for d, s in enumerate(x.shape) if d != dim)),
-                  x.shape[dim], shape=(*(s for d, s in enumerate(x.shape) if d != dim), x.shape[dim]))  # fmt: skip
-    if dim != last:
-        places = places.method("movedim", -1, dim, shape=x.shape)
-    yield to(x, places * unreduce(g, x.shape, [dim], keepdim=keepdim), f"only the {op}imum gets the gradient")
+    where = x.method(f"arg{op}", dim, shape=tuple(s for d, s in enumerate(x.shape) if d != dim))
+    yield to(x, _marked(where, x, dim) * unreduce(g, x.shape, [dim], keepdim=keepdim),
+             f"only the {op}imum gets the gradient")  # fmt: skip
+
+
+def _marked(where: Expr, x: Expr, dim: int) -> Expr:
+    """Return 1 at the index along ``dim`` that ``where`` says, and 0 elsewhere, in the shape of ``x``."""
+    places = call("F.one_hot", where, x.shape[dim], shape=(*where.shape, x.shape[dim]))
+    return places if dim == len(x.shape) - 1 else places.method("movedim", -1, dim, shape=x.shape)
 
 
 @rule(
@@ -236,11 +239,24 @@ def amax(g: Expr, y: Expr, x: Expr, dim: Dims = None, keepdim: bool = False) -> 
     )
 
 
-@rule("median", samples=[sample("x.median()", x=distinct(3, 5)), sample("x.median(1).values", x=distinct(3, 5))])
+@rule(
+    "median",
+    samples=[
+        sample("x.median()", x=distinct(3, 5)),
+        sample("x.median()", kink=True, x=tied(3, 5)),
+        sample("x.median(1).values", x=distinct(3, 5)),
+        sample("x.median(0, keepdim=True).values", kink=True, x=tied(3, 5)),
+    ],
+)
 def median(g: Expr, y: Expr, x: Expr, dim: int | None = None, keepdim: bool = False) -> Terms:
-    dims = None if dim is None else [dim % len(x.shape)]
-    hits = x.equals(unreduce(y, x.shape, dims, keepdim=keepdim))
-    yield to(x, hits * unreduce(g, x.shape, dims, keepdim=keepdim), "only the median gets it")
+    if dim is None:
+        hits = x.equals(y)
+        yield to(x, hits * g / hits.method("sum", shape=()), "only the median gets it; equal ones share it")
+        return
+    dim = dim % len(x.shape)
+    found = x.method("median", dim, shape=tuple(s for d, s in enumerate(x.shape) if d != dim))
+    where = Expr("attribute", (found,), found.shape, "indices")
+    yield to(x, _marked(where, x, dim) * unreduce(g, x.shape, [dim], keepdim=keepdim), "only the median gets it")
 
 
 @rule(
@@ -292,12 +308,11 @@ def norm(g: Expr, y: Expr, x: Expr, p: float | str | None = 2, dim: Dims = None,
 def normalize(g: Expr, y: Expr, x: Expr, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Terms:
     if p != 2:
         raise NotImplementedError("F.normalize with p other than 2: write x / x.norm(p, dim, keepdim=True)")
-    size = reduction("norm", x, None, keepdim=False).method("clamp_min", eps)
-    size = x.method(
-        "norm", dim=dim, keepdim=True, shape=tuple(1 if d == dim % len(x.shape) else s for d, s in enumerate(x.shape))
-    )
-    along = reduction("sum", y * g, [dim % len(x.shape)], keepdim=True)
-    yield to(x, (g - y * along) / size, "the part along the vector does not change its direction (norm > eps)")
+    dim = dim % len(x.shape)
+    size = x.method("norm", dim=dim, keepdim=True, shape=tuple(1 if d == dim else s for d, s in enumerate(x.shape)))
+    size = size.method("clamp", min=eps)
+    along = reduction("sum", y * g, [dim], keepdim=True)
+    yield to(x, (g - y * along) / size, "the part along the vector does not change its direction")
 
 
 @rule("logcumsumexp", samples=[sample("x.logcumsumexp(1)", x=(3, 4))])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from handgrad.expr import Expr, Size, call, rearranged, reshape, total
+from handgrad.expr import Expr, Size, call, keyword, rearranged, reshape, total
 from handgrad.rules.makers import integers
 from handgrad.rules.table import Terms, rule, sample, to
 
@@ -266,6 +266,16 @@ def roll(g: Expr, y: Expr, x: Expr, shifts: int | Sequence[int], dims: Dims = No
                         sample("torch.rot90(x, -1, [1, 2]) * w", x=(3, 5, 2), w=(3, 2, 5))])  # fmt: skip
 def rot90(g: Expr, y: Expr, x: Expr, k: int = 1, dims: Sequence[int] = (0, 1)) -> Terms:
     yield to(x, rearranged(g, "rot90", -k, tuple(dims), shape=x.shape), "what was turned is turned back")
+
+
+@rule("diff", samples=[sample("x.diff() * w", x=(3, 5), w=(3, 4)),
+                       sample("torch.diff(x, dim=0) * w", x=(3, 5), w=(2, 5)),
+                       sample("torch.diff(x, 2, 1) * w", x=(3, 5, 2), w=(3, 3, 2))])  # fmt: skip
+def diff(g: Expr, y: Expr, x: Expr, n: int = 1, dim: int = -1) -> Terms:
+    ends = [0, 0] * (len(x.shape) - 1 - dim % len(x.shape)) + [n, n]
+    padded = call("F.pad", g, tuple(ends), shape=(*g.shape[:dim], g.shape[dim] + 2 * n, *g.shape[dim:][1:]))
+    back = padded.method("diff", *([n, dim] if n != 1 else [keyword("dim", dim)]), shape=x.shape)
+    yield to(x, back if n % 2 == 0 else -back, "each number is the end of one difference and the start of the next")
 
 
 def _flat(items: Sequence[int | Sequence[int]]) -> list[int]:
