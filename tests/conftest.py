@@ -26,6 +26,11 @@ def _the_built_in_names_are_the_default() -> None:
     os.environ.pop("HANDGRAD_WORDS", None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _the_cache_is_our_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["HANDGRAD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def original_names() -> Path:
     """Return the list that both documents use, if the variable HANDGRAD_WORDS names it."""

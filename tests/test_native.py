@@ -21,8 +21,9 @@ import handgrad
 from handgrad.errors import CompileError, NoLoweringError
 from handgrad.models import MODELS
 from handgrad.native.capture import capture
-from handgrad.native.engine import _Compiled
+from handgrad.native.executor import Executor
 from handgrad.native.lower import lower
+from handgrad.native.planning import plan_of
 from handgrad.native.program import Program
 from handgrad.native.updates import SGD, AdamW
 
@@ -186,11 +187,12 @@ def natively(function: Callable[..., list[Tensor]], *inputs: Tensor) -> list[np.
     results = [program.realise(r) for r in lower(capture(function, inputs), program, given)]
     loss = program.realise(program.reduce("sum", results[0], ()))
     arrays = [r.array for r in (loss, *results)]
-    compiled = _Compiled(program, [g.array for g in given], [], arrays, {}, inputs[0].dtype.itemsize)  # type: ignore[misc]
-    for array, tensor in zip(compiled.parameters, inputs, strict=True):
-        np.copyto(compiled.view(array), tensor.numpy(), casting="unsafe")
-    compiled.call_once()
-    return [compiled.read(array) for array in compiled.gradients]
+    assert None not in arrays
+    executor = Executor(plan_of(program, given, arrays, inputs[0].dtype.itemsize))  # type: ignore[arg-type]
+    for place, tensor in zip(executor.plan.parameters, inputs, strict=True):
+        np.copyto(executor.view(place), tensor.numpy(), casting="unsafe")
+    executor.call(1, {}, np.zeros((1, 1), np.int32))
+    return [executor.read(place) for place in executor.plan.gradients]
 
 
 EXPRESSIONS = """

@@ -1,14 +1,12 @@
-"""From nests to machine code in memory."""
+"""From nests to LLVM IR."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-import llvmlite.binding as llvm
 import llvmlite.ir as ir
 
 from handgrad.native.arrays import Array
@@ -119,48 +117,3 @@ def contiguous_part(shape: Sequence[int], strides: Sequence[int]) -> int:
             break
         length *= size
     return length
-
-
-@cache
-def _target() -> Any:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    return llvm.Target.from_default_triple()
-
-
-def host(item: int) -> Machine:
-    """Return what this processor's vectors hold."""
-    features = llvm.get_host_cpu_features()
-    _target()
-    if features.get("avx512f"):
-        return Machine(item, 64 // item, 32)
-    if features.get("avx2") or features.get("avx"):
-        return Machine(item, 32 // item, 16)
-    return Machine(item, 16 // item, 16)
-
-
-def _target_machine(level: int) -> Any:
-    features = llvm.get_host_cpu_features().flatten()
-    return _target().create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=level)
-
-
-@dataclass
-class Code:
-    """Machine code, and the engine that keeps it in memory."""
-
-    engine: Any
-    address: int
-
-    @staticmethod
-    def of(text: str, level: int = 2) -> Code:
-        """Compile LLVM IR."""
-        machine = _target_machine(level)
-        module = llvm.parse_assembly(text)
-        module.verify()
-        options = llvm.create_pipeline_tuning_options(speed_level=level)
-        options.loop_unrolling = options.slp_vectorization = options.loop_vectorization = False
-        passes = llvm.create_pass_builder(machine, options)
-        passes.getModulePassManager().run(module, passes)
-        engine = llvm.create_mcjit_compiler(module, machine)
-        engine.finalize_object()
-        return Code(engine, engine.get_function_address("run"))

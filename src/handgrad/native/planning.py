@@ -1,0 +1,119 @@
+"""From a captured step to a plan: formulas, nests, places, machine code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from handgrad.native.arrays import Array
+from handgrad.native.arrays import Tensor as Formula
+from handgrad.native.calling import Flat, Parameters
+from handgrad.native.capture import capture
+from handgrad.native.indices import Entry, Index, Var
+from handgrad.native.layout import Layout, layout_of
+from handgrad.native.llvm.builder import Machine
+from handgrad.native.llvm.compiler import Fed, ir_of
+from handgrad.native.llvm.objects import object_of, vector_bytes
+from handgrad.native.lower import lower
+from handgrad.native.nests import nests_of
+from handgrad.native.plan import Place, Plan
+from handgrad.native.program import Program, Scatter, bodies_of, loads_of
+from handgrad.native.updates import Update, add_updates
+
+
+class Planner:
+    """Compiles one captured step, with an update or without."""
+
+    def __init__(self, both: Flat, parameters: Parameters, batch: Sequence[Tensor], dtype: torch.dtype) -> None:
+        self.parameters, self.batch, self.item = parameters, batch, dtype.itemsize
+        self._captured = capture(both, [*parameters.tensors, *batch])
+
+    def plan(self, update: Update | None) -> Plan:
+        """Return the plan of a step that ends with ``update``; without one, it leaves the gradients."""
+        program = Program()
+        parameters = [program.give(tuple(x.shape), "float", name, "parameter")
+                      for name, x in zip(self.parameters.names, self.parameters.tensors, strict=True)]  # fmt: skip
+        batch = [program.give(tuple(x.shape), "float" if x.is_floating_point() else "whole", f"batch[{k}]", "batch")
+                 for k, x in enumerate(self.batch)]  # fmt: skip
+        loss, *gradients = lower(self._captured, program, [*parameters, *batch])
+        loss = program.realise(loss)
+        numbers: list[Formula] = []
+        states: list[Formula] = []
+        results: list[Array] = [_array(loss)]
+        if update is None:
+            results += [_array(program.realise(g)) for g in gradients]
+        else:
+            names = update.numbers(np.zeros(1), np.zeros(1))
+            numbers = [program.give((), "float", name, "number") for name in names]
+
+            def state(name: str, parameter: Formula) -> Formula:
+                states.append(program.give(parameter.shape, "float", f"{name} of {parameter.array}", "state"))
+                return states[-1]
+
+            add_updates(program, update, parameters, gradients, state, dict(zip(names, numbers, strict=True)))
+        return plan_of(program, parameters, results, self.item, batch=batch, states=states, numbers=numbers)
+
+
+def plan_of(
+    program: Program, parameters: Sequence[Formula], results: Sequence[Array], item: int, *,
+    batch: Sequence[Formula] = (), states: Sequence[Formula] = (), numbers: Sequence[Formula] = (),
+) -> Plan:  # fmt: skip
+    """Return a program as a plan; ``results`` are the loss and what else is kept when a step has run."""
+    width, registers = vector_bytes()
+    machine = Machine(item, width // item, registers)
+    nests = nests_of(program, results)
+    layout = layout_of(nests, program.given, results, item=item, lanes=machine.lanes)
+    fed = [*(Fed(_array(a), by_rows=True) for a in batch), *(Fed(_array(a), by_rows=False) for a in numbers)]
+    loss, *gradients = results
+    limits = limits_of(program)
+    return Plan(
+        item=item,
+        arena=layout.size,
+        parameters=[_place(layout, _array(p)) for p in parameters],
+        batch=[_place(layout, _array(b)) for b in batch],
+        states=[_place(layout, _array(s)) for s in states],
+        numbers=[_place(layout, _array(n)) for n in numbers],
+        loss=_place(layout, loss),
+        gradients=[_place(layout, g) for g in gradients],
+        limits=[limits.get(_array(b)) for b in batch],
+        constants=[(_place(layout, array), np.asarray(of)) for array, of in program.constants.items()],
+        code=object_of(ir_of(nests, layout, machine, fed=fed, loss=loss)),
+    )
+
+
+def _array(tensor: Formula) -> Array:
+    assert tensor.array is not None
+    return tensor.array
+
+
+def _place(layout: Layout, array: Array) -> Place:
+    slot = layout.slots[array]
+    return Place(str(array), "whole" if array.kind == "whole" else "float", array.shape, slot.offset, slot.strides,
+                 slot.size)  # fmt: skip
+
+
+def limits_of(program: Program) -> dict[Array, int]:
+    """Return how large the numbers of each given array of indices may be, from the arrays that they index."""
+    limits: dict[Array, int] = {}
+    for definition in program.definitions:
+        positions = [node.position for node in loads_of(*bodies_of(definition))]
+        if isinstance(definition, Scatter):
+            positions.append(definition.position)
+        for entry in (e for position in positions for index in position for e in _entries(index)):
+            if entry.of.op == "load":
+                array = entry.of.array
+                limits[array] = min(entry.extent, limits.get(array, entry.extent))
+    return limits
+
+
+def _entries(index: Index) -> list[Entry]:
+    found: list[Entry] = []
+    for atom, _ in index.terms:
+        if isinstance(atom, Entry):
+            found.append(atom)
+        elif not isinstance(atom, Var):
+            found.extend(_entries(atom.of))
+    return found
