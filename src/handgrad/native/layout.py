@@ -13,6 +13,8 @@ from handgrad.native.program import Scatter, bodies_of, loads_of
 
 LINE = 64  # bytes: arrays begin at a line of the cache
 PAD_FROM = 5  # shorter rows are not padded
+ALIASING = 1024  # bytes: rows as far apart fall on few sets of a cache, and drive each other out
+SMALL = 1 << 15  # bytes: what is no larger stays in the cache all the same
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ def layout_of(
     end = 0
     permanent = set(given) | set(results)
     for array in dict.fromkeys([*given, *results, *stored]):
-        strides, size, row = _strides(array, merged.get(array, set()), lanes)
         width = 4 if array.kind == "whole" else item
+        strides, size, row = _strides(array, merged.get(array, set()), lanes, width)
         need = -(-(size + lanes) * width // LINE) * LINE
         offset = None
         if array not in permanent:
@@ -98,8 +100,8 @@ def _merged(nests: Sequence[Nest]) -> dict[Array, set[int]]:
     return found
 
 
-def _strides(array: Array, merged: set[int], lanes: int) -> tuple[tuple[int, ...], int, int]:
-    """Return strides, elements and the padded length of a row."""
+def _strides(array: Array, merged: set[int], lanes: int, width: int) -> tuple[tuple[int, ...], int, int]:
+    """Return strides, elements and the padded length of a row; ``width`` is the bytes of an element."""
     shape = array.shape
     start = len(shape) - 1  # of the dimensions that make a row
     while start > 0 and start - 1 in merged:
@@ -107,6 +109,8 @@ def _strides(array: Array, merged: set[int], lanes: int) -> tuple[tuple[int, ...
     row = math.prod(shape[start:]) if shape else 1
     rows = math.prod(shape[: max(start, 0)])
     padded = -(-row // lanes) * lanes if rows > 1 and row >= PAD_FROM else row
+    if rows > 1 and padded * width % ALIASING == 0 and rows * padded * width > SMALL:
+        padded += -(-LINE // width // lanes) * lanes  # a line of the cache
     strides: list[int] = []
     step = 1
     for d in reversed(range(len(shape))):
