@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-OPTIONS = ["--steps", "6000", "--n-hidden", "16", "--log-every", "10", "--checkpoint-every", "25", "--names", "3"]
+STEPS = {"eager": "6000", "native": "20000"}
+OPTIONS = ["--n-hidden", "16", "--log-every", "10", "--checkpoint-every", "25", "--names", "3"]
 FILES = ["checkpoint.safetensors", "metrics.jsonl", "result.json", "config.json", "words.txt"]
 
 
@@ -41,10 +42,15 @@ def metrics_size(run: Path) -> int:
     return metrics.stat().st_size if metrics.exists() else 0
 
 
+@pytest.fixture(scope="module", params=STEPS)
+def options(request: pytest.FixtureRequest) -> list[str]:
+    return [*OPTIONS, "--engine", request.param, "--steps", STEPS[request.param]]
+
+
 @pytest.fixture(scope="module")
-def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def untouched(options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("untouched")
-    code, _, stderr = finish(handgrad("train", "--out", "run", *OPTIONS, cwd=folder))
+    code, _, stderr = finish(handgrad("train", "--out", "run", *options, cwd=folder))
     assert code == 0, stderr
     return folder / "run"
 
@@ -54,11 +60,13 @@ def assert_same_run(run: Path, other: Path) -> None:
         assert (run / name).read_bytes() == (other / name).read_bytes(), f"{name} differs"
 
 
-def test_a_run_killed_several_times_and_resumed_equals_one_that_was_not(untouched: Path, tmp_path: Path) -> None:
+def test_a_run_killed_several_times_and_resumed_equals_one_that_was_not(
+    untouched: Path, options: list[str], tmp_path: Path
+) -> None:
     run, moments = tmp_path / "run", random.Random(7)  # noqa: S311
     kills = 0
 
-    process = handgrad("train", "--out", "run", *OPTIONS, cwd=tmp_path)
+    process = handgrad("train", "--out", "run", *options, cwd=tmp_path)
     for _ in range(5):
         goal = metrics_size(run) + moments.randint(1, 5000)
         if wait_until(process, lambda goal=goal: metrics_size(run) > goal):
@@ -72,8 +80,8 @@ def test_a_run_killed_several_times_and_resumed_equals_one_that_was_not(untouche
     assert_same_run(run, untouched)
 
 
-def test_a_run_killed_while_its_folder_is_made_leaves_no_half_run(tmp_path: Path) -> None:
-    process = handgrad("train", "--out", "run", *OPTIONS, cwd=tmp_path)
+def test_a_run_killed_while_its_folder_is_made_leaves_no_half_run(options: list[str], tmp_path: Path) -> None:
+    process = handgrad("train", "--out", "run", *options, cwd=tmp_path)
     wait_until(process, lambda: any(tmp_path.iterdir()))
     process.kill()
     finish(process)
@@ -84,9 +92,11 @@ def test_a_run_killed_while_its_folder_is_made_leaves_no_half_run(tmp_path: Path
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_saves_and_says_how_to_go_on(untouched: Path, tmp_path: Path, number: int, status: int) -> None:
+def test_ctrl_c_saves_and_says_how_to_go_on(
+    untouched: Path, options: list[str], tmp_path: Path, number: int, status: int
+) -> None:
     run = tmp_path / "run"
-    process = handgrad("train", "--out", "run", *OPTIONS, cwd=tmp_path)
+    process = handgrad("train", "--out", "run", *options, cwd=tmp_path)
     assert wait_until(process, lambda: metrics_size(run) > 0)
     os.kill(process.pid, number)
     code, stdout, stderr = finish(process)

@@ -27,12 +27,13 @@ from handgrad.errors import (
     RunNotWritableError,
 )
 from handgrad.models.mlp import MLP, fast
+from handgrad.native.draws import Draws
 from handgrad.training import Config, Run, evaluate, sample_words, train
 from handgrad.training.loop import _append
 from pairs import with_line_changed
 
 WORDS = load_words().words[::10]
-SMALL = Config(n_hidden=16, steps=60, log_every=7, checkpoint_every=20)
+SMALL = Config(n_hidden=16, steps=60, log_every=7, checkpoint_every=20, engine="eager")
 
 
 def new_run(folder: Path, config: Config = SMALL, words: tuple[str, ...] = WORDS) -> Run:
@@ -53,7 +54,7 @@ def stop_after(steps: int) -> Callable[[], bool]:
 
 
 def test_training_lowers_the_loss_below_the_bigram_model(tmp_path: Path) -> None:
-    run = new_run(tmp_path / "run", Config(n_hidden=64, steps=4000), load_words().words)
+    run = new_run(tmp_path / "run", Config(n_hidden=64, steps=4000, engine="eager"), load_words().words)
 
     state = train(run)
 
@@ -121,7 +122,7 @@ def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(tmp_path: Pa
     assert contents(stopped) == contents(whole)
 
 
-@pytest.mark.parametrize("forgotten", ["generator", "losses"])
+@pytest.mark.parametrize("forgotten", ["draws", "losses"])
 def test_a_resume_that_forgets_something_would_be_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: str
 ) -> None:
@@ -129,7 +130,7 @@ def test_a_resume_that_forgets_something_would_be_noticed(
     train(whole)
     train(stopped, stopped=stop_after(10))
     load = Run.load_checkpoint
-    fresh = {"generator": torch.Generator().manual_seed(1), "losses": []}[forgotten]
+    fresh = {"draws": Draws.seeded(1).state, "losses": []}[forgotten]
     monkeypatch.setattr(Run, "load_checkpoint", lambda run: replace(load(run), **{forgotten: fresh}))
 
     train(stopped)
@@ -192,7 +193,7 @@ def test_lock_step_changes_no_bit_of_the_training(tmp_path: Path) -> None:
 def test_lock_step_raises_no_false_alarm_where_gradients_cancel(
     tmp_path: Path, words: str, changes: dict[str, object], seed: int
 ) -> None:
-    run = new_run(tmp_path / "run", Config(**changes, seed=seed, lock_step=1), tuple(words.split()))
+    run = new_run(tmp_path / "run", Config(**changes, seed=seed, lock_step=1, engine="eager"), tuple(words.split()))
 
     assert train(run).step == changes["steps"]
 

@@ -11,6 +11,14 @@ import typer
 from handgrad.errors import InvalidOptionError
 
 
+class EngineName(StrEnum):
+    """What takes the steps of a run."""
+
+    native = "native"
+    eager = "eager"
+    compile = "compile"
+
+
 class SplitName(StrEnum):
     """How words are divided into train, dev and test."""
 

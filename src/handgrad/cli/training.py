@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from handgrad.cli.app import app
-from handgrad.cli.options import SEED, AsJson, ModelName, RunFolder, Seed, SplitName, SplitOption, Words, is_typed
+from handgrad.cli.options import (
+    SEED,
+    AsJson,
+    EngineName,
+    ModelName,
+    RunFolder,
+    Seed,
+    SplitName,
+    SplitOption,
+    Words,
+    is_typed,
+)
 from handgrad.cli.output import open_console, print_json
 from handgrad.cli.words import load_words
 from handgrad.errors import RunMismatchError
@@ -34,6 +45,9 @@ def train(
     model: Annotated[
         ModelName, typer.Option(help="Which model. The defaults below are the MLP's; in brackets those of the others.")
     ] = ModelName.mlp,
+    engine: Annotated[
+        EngineName, typer.Option(help="What takes the steps: one native loop, PyTorch call for call, or torch.compile.")
+    ] = EngineName.native,
     n_embd: Annotated[int, typer.Option(help="Numbers for each symbol (gru 32, transformer 32).")] = 10,
     n_hidden: Annotated[
         int, typer.Option(help="Neurons of the hidden layer, or numbers of the state (gru 64, transformer 128).")
@@ -64,7 +78,7 @@ def train(
     """
     word_list = None if resume else load_words(words)
     from handgrad.reports.terminal import print_losses, print_samples, training_bar
-    from handgrad.training import Config, Run, evaluate, sample_words
+    from handgrad.training import Config, Run
     from handgrad.training import train as train_run
 
     if plots:
@@ -77,6 +91,7 @@ def train(
         assert resume is not None
         run = _reopen(context, resume, options)
     else:
+        options["engine"] = _usable(str(engine))
         run = Run.create(out, Config.of(**options), word_list.words, word_list.source)
 
     console = open_console(stderr=as_json)
@@ -88,6 +103,8 @@ def train(
     if state.step < run.config.steps:
         _say_stopped(console, run, f"stopped at step {state.step} of {run.config.steps}")
         raise typer.Exit(128 + stopped_by[0])
+
+    from handgrad.training import evaluate, sample_words
 
     try:
         dataset = run.dataset
@@ -186,13 +203,25 @@ def _reopen(context: typer.Context, path: Path, options: dict[str, Any]) -> Run:
     return run
 
 
+def _usable(engine: str) -> str:
+    """Return ``engine`` if it can run here, else PyTorch call for call, with a note."""
+    from handgrad.training.engines import problem_of
+
+    problem = problem_of(engine)
+    if problem is None:
+        return engine
+    note = f"note: {problem}; the steps run in eager PyTorch"
+    open_console(stderr=True).print(note, style="yellow", soft_wrap=True)
+    return "eager"
+
+
 def _say_stopped(console: Console, run: Run, what: str) -> None:
     go_on = f"handgrad train --resume {run.path}"
     console.print(f"{what}; everything is saved. Go on with:\n  {go_on}", soft_wrap=True)
 
 
 def _print_start(console: Console, run: Run, state: State) -> None:
-    size = sum(parameter.nelement() for parameter in state.parameters)
+    size = sum(array.size for array in state.arrays.values())
     where = f"from step {state.step:,} " if state.step else ""
     console.print(
         f"{run.path}: {len(run.words):,} words ({run.words_source}), {size:,} parameters, "

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from handgrad.models.catalogue import Card
+
 Predictor = Callable[[Tensor], Tensor]
 """From contexts (N, T) to logits (N, V); no row depends on another."""
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Card):
     """A model as its functions. ``P`` below is its NamedTuple of parameters."""
 
-    name: str
-    title: str
-    smallest_batch: int
-    sizes: tuple[str, ...]  # the options that shape its parameters, as `handgrad.training.Config` calls them
-    defaults: Mapping[str, Any]  # of the options that it wants otherwise than Config has them
-    activations: tuple[str, ...]  # the values that a plot shows
     parameters: Callable[..., Any]  # (**tensors) -> P
     initialise: Callable[..., Any]  # (vocab_size, **sizes, generator) -> P
     forward: Callable[..., Any]  # (P, Xb, Yb) -> NamedTuple of values, the scalar loss among them

@@ -34,7 +34,7 @@ class Executor:
             np.copyto(self.view(place), numbers, casting="same_kind" if place.kind == "float" else "unsafe")
         self._data: list[Numbers] = []
         self._seen: dict[Place, tuple[Any, int | None, Numbers | None]] = {}
-        self._chunk = 1  # steps of a native call, as many as fit in `SECONDS_A_CALL`
+        self.chunk = 1  # steps of a native call, as many as fit in `SECONDS_A_CALL`
         self.losses = np.empty(1, self.real)
 
     # -- memory
@@ -142,13 +142,13 @@ class Executor:
         """
         first = 0
         while first < len(rows):
-            part = slice(first, min(first + self._chunk, len(rows)))
+            part = slice(first, min(first + self.chunk, len(rows)))
             began = time.perf_counter()
             with _interrupts_wait():
                 done(self.call(part.stop - first, {k: v[part] for k, v in numbers.items()}, rows[part]))
             spent = max(time.perf_counter() - began, 1e-6)
-            if part.stop - first == self._chunk:
-                self._chunk = max(1, int(self._chunk * min(SECONDS_A_CALL / spent, 16)))
+            if part.stop - first == self.chunk:
+                self.chunk = max(1, int(self.chunk * min(SECONDS_A_CALL / spent, 16)))
             first = part.stop
 
     def call(self, steps: int, numbers: Mapping[str, Numbers], rows: Numbers | None) -> Numbers:

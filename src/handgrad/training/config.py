@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from handgrad.errors import InvalidOptionError
-from handgrad.models import MODELS
+from handgrad.models import CARDS
 
+ENGINES = ("native", "eager", "compile")
 KINDS = {int: "a whole number", float: "a number", str: "a word"}
 
 
@@ -21,6 +22,7 @@ class Config:
     """
 
     model: str = "mlp"
+    engine: str = "native"  # what runs the steps; another one may round differently
     n_embd: int = 10  # numbers for each symbol
     n_hidden: int = 200  # neurons of the hidden layer
     n_head: int = 4  # heads of attention, in a model that has them
@@ -49,8 +51,9 @@ class Config:
             rate = getattr(self, name)
             self._require(name, math.isfinite(rate) and rate > 0, "must be a positive number")
             self._require(name, rate < 3.4e38, "must be a number that float32 can hold")
-        self._require("model", self.model in MODELS, f"is none of the models: {', '.join(MODELS)}")
-        least = MODELS[self.model].smallest_batch
+        self._require("model", self.model in CARDS, f"is none of the models: {', '.join(CARDS)}")
+        self._require("engine", self.engine in ENGINES, f"is none of the engines: {', '.join(ENGINES)}")
+        least = CARDS[self.model].smallest_batch
         self._require(
             "batch_size",
             self.batch_size >= least,
@@ -71,17 +74,17 @@ class Config:
         >>> Config.of("gru", steps=10).block_size
         8
         """
-        if model not in MODELS:
+        if model not in CARDS:
             return cls(model=model)
         for name in ("n_embd", "n_hidden", "n_head"):
-            if name in options and name not in MODELS[model].sizes:
+            if name in options and name not in CARDS[model].sizes:
                 option = "--" + name.replace("_", "-")
-                having = ", ".join(other.name for other in MODELS.values() if name in other.sizes)
+                having = ", ".join(other.name for other in CARDS.values() if name in other.sizes)
                 raise InvalidOptionError(
                     f"{option} does not go with --model {model}, which has nothing of that size: leave it out, or "
                     f"choose a model that has ({having})"
                 )
-        return cls(**(dict(MODELS[model].defaults) | {"model": model} | options))
+        return cls(**(dict(CARDS[model].defaults) | {"model": model} | options))
 
     def _require(self, name: str, holds: bool, rule: str) -> None:
         if not holds:

@@ -28,14 +28,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_safetensors
-from torch import Tensor
+from safetensors.numpy import save as to_safetensors
 
 from handgrad.data import Dataset, build_dataset
 from handgrad.errors import (
@@ -46,22 +44,15 @@ from handgrad.errors import (
     RunMismatchError,
     RunNotFoundError,
 )
-from handgrad.models import MODELS, Model
 from handgrad.training.config import Config
 from handgrad.training.files import flush_folder, not_writable, replace_file
+from handgrad.training.start import first_state
+from handgrad.training.state import Array, State
+
+if TYPE_CHECKING:
+    from handgrad.models import Model
 
 SCHEMA = "handgrad.run/1"
-
-
-@dataclass
-class State:
-    """Where a run stands after ``step`` steps."""
-
-    step: int
-    parameters: Any  # a NamedTuple of tensors
-    generator: torch.Generator
-    losses: list[float]  # of the steps since the last line of metrics.jsonl
-    metrics_bytes: int  # the length of metrics.jsonl
 
 
 @dataclass(frozen=True)
@@ -87,8 +78,7 @@ class Run:
         target = next(candidates)
         while not path and target.exists():
             target = next(candidates)
-        generator = torch.Generator().manual_seed(config.seed)
-        parameters = _initialise(_dataset(words, config), config, generator)
+        state = first_state(len(_dataset(words, config).vocabulary), config)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -102,7 +92,7 @@ class Run:
             run._write_json("config.json", run._description())
             replace_file(staging / "words.txt", run._words_content)
             replace_file(staging / "metrics.jsonl", b"")
-            run.save_checkpoint(State(0, parameters, generator, [], 0))
+            run.save_checkpoint(state)
             while True:
                 try:
                     staging.rename(target)  # replaces an empty folder, and no other
@@ -137,7 +127,7 @@ class Run:
             description = json.loads((path / "config.json").read_text(encoding="utf-8"))
             if description["schema"] != SCHEMA:
                 raise ValueError(f"its schema is {description['schema']!r}, and this handgrad reads {SCHEMA!r}")
-            config = Config(**description["config"])
+            config = Config(**({"engine": "eager"} | description["config"]))  # which was the only one before 0.3
             source, digest = description["words"]["source"], description["words"]["sha256"]
             found = dict(description["versions"])
         except (ValueError, KeyError, TypeError, RecursionError, InvalidOptionError) as error:
@@ -156,6 +146,8 @@ class Run:
     @property
     def model(self) -> Model:
         """The model that the run trains."""
+        from handgrad.models import MODELS
+
         return MODELS[self.config.model]
 
     @cached_property
@@ -186,9 +178,9 @@ class Run:
 
     def save_checkpoint(self, state: State) -> None:
         """Write ``state`` so that it is either wholly there or not at all."""
-        tensors = {name: tensor.contiguous() for name, tensor in state.parameters._asdict().items()}
-        tensors["generator"] = state.generator.get_state()
-        tensors["losses"] = torch.tensor(state.losses, dtype=torch.float64)
+        tensors = {name: np.ascontiguousarray(array) for name, array in state.arrays.items()}
+        tensors["generator"] = state.draws
+        tensors["losses"] = np.array(state.losses, np.float64)
         about: dict[str, Any] = {
             "schema": SCHEMA,
             "config": self._numbers(),
@@ -208,22 +200,20 @@ class Run:
         """
         path = self.path / "checkpoint.safetensors"
         try:
-            with safe_open(path, "pt") as file:
+            with safe_open(path, "np") as file:
                 about = json.loads((file.metadata() or {})["handgrad"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
             if about.pop("sha256") != _digest(about, tensors):
                 raise ValueError("its checksum does not fit its content")
             step, metrics_bytes, numbers = about["step"], about["metrics_bytes"], about["config"]
-            generator = torch.Generator()
-            generator.set_state(tensors.pop("generator"))
+            draws = tensors.pop("generator")
             losses = tensors.pop("losses").tolist()
-            self._require_same(path, numbers)  # first: the parameters of another model have other names
-            parameters = self.model.parameters(**tensors)
+            self._require_same(path, numbers)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise DamagedRunError(
                 f"{path} is damaged ({error}): restore it from a copy, or start the run again in another folder"
             ) from None
-        return State(step, parameters, generator, losses, metrics_bytes)
+        return State(step, self.config.model, tensors, draws, losses, metrics_bytes)
 
     def _require_same(self, path: Path, numbers: dict[str, Any]) -> None:
         for name, value in self._numbers().items():
@@ -283,22 +273,16 @@ class Run:
 
 
 def _versions() -> dict[str, str]:
-    return {"handgrad": version("handgrad"), "torch": torch.__version__, "python": platform.python_version()}
+    return {"handgrad": version("handgrad"), "torch": version("torch"), "python": platform.python_version()}
 
 
 def _dataset(words: tuple[str, ...], config: Config) -> Dataset:
     return build_dataset(words, config.block_size, config.split)
 
 
-def _initialise(dataset: Dataset, config: Config, generator: torch.Generator) -> Any:
-    model = MODELS[config.model]
-    sizes = {name: getattr(config, name) for name in model.sizes}
-    return model.initialise(len(dataset.vocabulary), **sizes, generator=generator)
-
-
-def _digest(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+def _digest(about: dict[str, Any], tensors: dict[str, Array]) -> str:
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensors[name].numpy()).tobytes())
+        digest.update(np.ascontiguousarray(tensors[name]).tobytes())
     return digest.hexdigest()

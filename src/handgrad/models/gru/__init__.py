@@ -4,17 +4,13 @@
 ``parameters``  what is trained
 """
 
+from handgrad.models.catalogue import CARDS
 from handgrad.models.gru import by_hand
 from handgrad.models.gru.parameters import Parameters, initialise
 from handgrad.models.model import Model, predictor_of
 
 GRU = Model(
-    name="gru",
-    title="The GRU over time",
-    smallest_batch=1,
-    sizes=("n_embd", "n_hidden"),
-    defaults={"n_embd": 32, "n_hidden": 64, "block_size": 8, "lr": 1.0, "lr_final": 0.1, "steps": 40_000},
-    activations=("z", "r", "c", "h"),
+    **vars(CARDS["gru"]),
     parameters=Parameters,
     initialise=initialise,
     forward=by_hand.forward,

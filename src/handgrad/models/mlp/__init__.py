@@ -8,17 +8,13 @@
 ``parameters`` holds what is trained, ``inference`` runs the trained model on contexts that are no minibatch.
 """
 
+from handgrad.models.catalogue import CARDS
 from handgrad.models.mlp import fast, inference
 from handgrad.models.mlp.parameters import Parameters, initialise
 from handgrad.models.model import Model
 
 MLP = Model(
-    name="mlp",
-    title="The MLP with batch norm",
-    smallest_batch=2,  # batch norm divides by n - 1
-    sizes=("block_size", "n_embd", "n_hidden"),
-    defaults={},
-    activations=("hprebn", "hpreact", "h", "logits"),
+    **vars(CARDS["mlp"]),
     parameters=Parameters,
     initialise=initialise,
     forward=fast.forward,

@@ -4,17 +4,13 @@
 ``parameters``  what is trained
 """
 
+from handgrad.models.catalogue import CARDS
 from handgrad.models.model import Model, predictor_of
 from handgrad.models.transformer import by_hand
 from handgrad.models.transformer.parameters import Parameters, initialise
 
 TRANSFORMER = Model(
-    name="transformer",
-    title="A Transformer block",
-    smallest_batch=1,
-    sizes=("block_size", "n_embd", "n_hidden", "n_head"),
-    defaults={"n_embd": 32, "n_hidden": 128, "block_size": 8, "lr": 0.5, "lr_final": 0.05, "steps": 40_000},
-    activations=("x", "att", "g", "logits"),
+    **vars(CARDS["transformer"]),
     parameters=Parameters,
     initialise=initialise,
     forward=by_hand.forward,
