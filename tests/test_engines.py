@@ -47,6 +47,12 @@ def stop_after(asked: int) -> Callable[[], bool]:
     return lambda: next(times) == asked
 
 
+def patched(tmp_path: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``handgrad`` after some lines of somebody's own."""
+    command = [sys.executable, "-c", script + "from handgrad.cli import main\nmain()\n", *arguments]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+
 # -- the native engine
 
 
@@ -240,3 +246,24 @@ def test_torch_compile_takes_the_same_steps(tmp_path: Path) -> None:
 
     eager, compiled = ([line["loss"] for line in run.metrics()] for run in runs)
     assert compiled == pytest.approx(eager, abs=1e-4)
+
+
+def test_a_pair_put_in_the_place_of_another_leaves_nothing_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANDGRAD_CACHE", str(tmp_path / "cache"))
+    wrong = (
+        "from dataclasses import replace\n"
+        "from handgrad import models\n"
+        "right = models.MODELS['mlp']\n"
+        "def backward(*arguments):\n"
+        "    return right.backward(*arguments)._replace(dW2=right.backward(*arguments).dW2 * 2)\n"
+        "models.MODELS['mlp'] = replace(right, backward=backward)\n"
+    )
+    arguments = ("train", "--steps", "5", "--n-hidden", "8", "--names", "0")
+
+    first = patched(tmp_path, wrong, *arguments)
+    second = patched(tmp_path, "", *arguments, "--lock-step", "1")
+
+    assert first.returncode == 0, first.stderr
+    assert second.returncode == 0, second.stderr

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     MODELS: dict[str, Model]
 
-__all__ = ["CARDS", "MODELS", "Card", "Model"]
+__all__ = ["CARDS", "MODELS", "Card", "Model", "is_as_written"]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,3 +27,12 @@ def __getattr__(name: str) -> Any:
     if name == "Model":
         return importlib.import_module("handgrad.models.model").Model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def is_as_written(name: str) -> bool:
+    """Whether ``MODELS[name]`` holds the functions of its page: nothing was put in their place in this process."""
+    loaded = globals().get("MODELS")
+    if loaded is None:
+        return True
+    model = loaded[name]
+    return all(f.__module__.startswith(f"{__name__}.{name}") for f in (model.initialise, model.forward, model.backward))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from handgrad.models import CARDS
+from handgrad.models import CARDS, is_as_written
 from handgrad.native.cache import code_of, key_of, read, write
 from handgrad.training.config import Config
 from handgrad.training.state import State
@@ -20,9 +20,10 @@ def first_state(vocab_size: int, config: Config) -> State:
     sizes = {name: getattr(config, name) for name in CARDS[config.model].sizes}
     key = key_of("start", code_of("models"), version("torch"), config.model, str(sizes), str(vocab_size),
                  str(config.seed))  # fmt: skip
-    kept = read(key)
+    is_kept = is_as_written(config.model)
+    kept = read(key) if is_kept else None
     found = _drawn(vocab_size, config, sizes) if kept is None else load(kept)
-    if kept is None:
+    if is_kept and kept is None:
         write(key, save(found))
     draws = found.pop("generator")
     return State(0, config.model, {name: found[name] for name in sorted(found)}, draws, [], 0)

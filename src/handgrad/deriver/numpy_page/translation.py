@@ -9,7 +9,7 @@ from typing import Any
 
 from handgrad.deriver.numpy_page.forms import FORMS, SAME, NoFormError, operation
 from handgrad.deriver.numpy_page.functions import FUNCTIONS
-from handgrad.expr import Expr
+from handgrad.expr import Expr, index, index_key
 
 _SYMBOLS = {
     "add": "add", "sub": "sub", "mul": "mul", "div": "div", "pow": "pow", "matmul": "matmul", "mm": "matmul",
@@ -17,6 +17,7 @@ _SYMBOLS = {
     "mv": "matmul", "dot": "matmul", "gt": "gt", "ge": "ge", "lt": "lt", "le": "le", "eq": "eq", "ne": "ne",
     "and": "and", "or": "or", "bitwise_and": "and", "bitwise_or": "or", "greater": "gt", "less": "lt",
 }  # fmt: skip
+_HALVES = {"values": 0, "indices": 1}
 _KEYS = {"axis": "dim", "keepdims": "keepdim", "input": "x", "self": "x", "exponent": "p", "dims": "dim"}
 _LEFT_OUT = frozenset(["dtype", "device", "requires_grad", "memory_format", "inplace", "layout", "non_blocking", "out"])
 
@@ -36,8 +37,8 @@ class Translation:
         Raises:
             NoFormError: there is an operation in it that has no form.
         """
-        if expr.op == "index" and (pair := self._half_of_pair(expr)) is not None:
-            return pair
+        if expr.op in ("index", "attribute") and (half := self._half_of_pair(expr)) is not None:
+            return half
         args = [self(item) for item in expr.args]
         if expr.op in ("method", "call", "attribute"):
             return self._of_call(Expr(expr.op, args, expr.shape, expr.data))
@@ -46,12 +47,22 @@ class Translation:
         return Expr(expr.op, args, expr.shape, expr.data)
 
     def _half_of_pair(self, expr: Expr) -> Expr | None:
-        """Return values or places of ``x.max(1)``, which comes as a pair."""
-        pair, key = expr.args
-        if pair.op not in ("method", "call") or operation(pair) not in ("max", "min") or len(key.args) != 1:
+        """Return values or places of ``x.max(1)``, ``x.median(1)`` and the like, which come as a pair."""
+        pair = expr.args[0]
+        op = operation(pair) if pair.op in ("method", "call") else ""
+        if expr.op == "attribute":
+            place = _HALVES.get(str(expr.data))
+        elif len(expr.args[1].args) == 1 and op in ("max", "min"):
+            place = self.constant(expr.args[1].args[0])
+        else:
+            place = None
+        if place is None or not op:
             return None
-        extreme, place = operation(pair), self.constant(key.args[0])
-        return self._of_call(Expr("method", map(self, pair.args), expr.shape, ("a" if place == 0 else "arg") + extreme))
+        args = [self(item) for item in pair.args]
+        if op in ("max", "min"):
+            return self._of_call(Expr("method", args, expr.shape, ("arg" if place else "a") + op))
+        whole = self._of_call(Expr(pair.op, args, pair.shape, pair.data))
+        return index(whole, index_key([place]), expr.shape)
 
     def _of_call(self, expr: Expr) -> Expr:
         op = operation(expr)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from handgrad.models import CARDS
+from handgrad.models import CARDS, is_as_written
 from handgrad.native.cache import code_of, key_of, read, write
 from handgrad.native.draws import Draws
 from handgrad.native.plan import Plan
@@ -69,18 +69,19 @@ class Native:
 
 
 def _plan(config: Config, state: State, model: Model | None, *, with_update: bool) -> Plan:
-    """Return the plan of a run's step: what was kept, or compiled now. A model of somebody's own is not kept."""
+    """Return the plan of a run's step: what was kept, or compiled now. Only what is the catalogue's own is kept."""
     from handgrad.native.llvm.objects import processor
 
     sizes = [(name, getattr(config, name)) for name in (*CARDS[config.model].sizes, "block_size", "batch_size")]
     shapes = [(name, *array.shape) for name, array in state.arrays.items()]
     key = key_of("plan", code_of("models", "native"), processor(), version("torch"), platform.python_version(),
                  config.model, str(sizes), str(shapes), str(with_update))  # fmt: skip
-    content = read(key) if model is None else None
+    kept = model is None and is_as_written(config.model)
+    content = read(key) if kept else None
     if content is not None:
         return Plan.from_bytes(content)
     plan = _compiled(config, state, model, with_update=with_update)
-    if model is None:
+    if kept:
         write(key, plan.to_bytes())
     return plan
 

@@ -61,6 +61,11 @@ def dist(out: Expr, a: Expr, b: Expr, p: Any = None) -> Expr:
     return call("vector_norm", a - b, shape=out.shape, **({} if p is None else {"p": p}))
 
 
+@form("diff")
+def diff(out: Expr, x: Expr, n: int = 1, dim: int = -1) -> Expr:
+    return call("np.diff", x, *([] if n == 1 else [n]), shape=out.shape, **({} if dim == -1 else {"axis": dim}))
+
+
 @form("logcumsumexp")
 def logcumsumexp(out: Expr, x: Expr, dim: int) -> Expr:
     return call("np.logaddexp.accumulate", x, shape=out.shape, axis=dim)

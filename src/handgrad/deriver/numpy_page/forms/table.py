@@ -23,7 +23,7 @@ SAME = {name: name for name in (
     "fmin", "logaddexp", "logaddexp2", "deg2rad", "rad2deg", "isfinite", "isnan", "isinf", "signbit", "outer",
     "kron", "fmod",
     "remainder", "floor_divide", "heaviside", "nan_to_num", "logical_and", "logical_or", "logical_not", "logical_xor",
-    "zeros_like", "ones_like", "full_like", "empty_like", "trace", "diff", "ravel",
+    "zeros_like", "ones_like", "full_like", "empty_like", "trace", "ravel",
     "inner", "vdot", "hstack", "vstack", "dstack", "column_stack",
     "atleast_1d", "atleast_2d", "atleast_3d", "finfo", "copysign", "ldexp", "positive", "arange",
 )} | {
