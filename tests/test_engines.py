@@ -260,10 +260,9 @@ def test_a_pair_put_in_the_place_of_another_leaves_nothing_in_the_cache(
         "    return right.backward(*arguments)._replace(dW2=right.backward(*arguments).dW2 * 2)\n"
         "models.MODELS['mlp'] = replace(right, backward=backward)\n"
     )
-    arguments = ("train", "--steps", "5", "--n-hidden", "8", "--names", "0")
+    arguments = ("train", "--steps", "5", "--n-hidden", "8", "--names", "0", "--lock-step", "1")
 
-    first = patched(tmp_path, wrong, *arguments)
-    second = patched(tmp_path, "", *arguments, "--lock-step", "1")
+    first, second = patched(tmp_path, wrong, *arguments), patched(tmp_path, "", *arguments)
 
-    assert first.returncode == 0, first.stderr
+    assert "HG707" in first.stderr
     assert second.returncode == 0, second.stderr
