@@ -385,7 +385,40 @@ def test_a_step_without_a_native_form_is_named_with_its_place() -> None:
         return largest.sum()
 
     with pytest.raises(NoLoweringError, match=r"test_native.py:\d+: .*h.sort\(1\)"):
-        handgrad.compile(forward, params=torch.randn(3, 2), batch=(torch.randn(4, 3),))
+        handgrad.compile(forward, params=torch.randn(3, 2), batch=(torch.randn(4, 3),), fallback=False)
+
+
+@pytest.mark.parametrize("update", [SGD(0.2), SGD(0.1, 0.9, 0.01, nesterov=True, max_norm=0.5), AdamW(0.01)], ids=str)
+def test_what_has_no_native_form_runs_in_eager_pytorch_and_says_so(update: Any) -> None:
+    def forward(w: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(torch.tanh(x @ w + b), y)
+
+    def sorting(w: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(torch.tanh(x @ w + b), y) + 0 * x.sort(1).values.sum()
+
+    generator = torch.Generator().manual_seed(0)
+    start = {"w": torch.randn(3, 5, generator=generator), "b": torch.zeros(5)}
+    X, Y = torch.randn(50, 3, generator=generator), torch.randint(0, 5, (50,), generator=generator)
+    native_parameters, eager_parameters = ({name: x.clone() for name, x in start.items()} for _ in "12")
+    given = {"batch": (X[:8], Y[:8]), "update": update}
+    native = handgrad.compile(forward, params=native_parameters, **given)
+    with pytest.warns(UserWarning, match=r"test_native.py:\d+: .*x.sort\(1\).*; the steps run in eager PyTorch"):
+        eager = handgrad.compile(sorting, params=eager_parameters, **given)
+
+    assert (native.engine, eager.engine) == ("native", "eager")
+    assert eager.loss(X[:8], Y[:8]) == pytest.approx(native.loss(X[:8], Y[:8]), rel=1e-5)
+    for found, right in zip(
+        eager.gradients(X[:8], Y[:8]).values(), native.gradients(X[:8], Y[:8]).values(), strict=True
+    ):
+        np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-6)
+    assert eager.step(X[:8], Y[:8]) == pytest.approx(native.step(X[:8], Y[:8]), rel=1e-5)
+    np.testing.assert_allclose(eager.run(100, X, Y, seed=3), native.run(100, X, Y, seed=3), rtol=1e-3)
+    for name, parameter in native_parameters.items():
+        torch.testing.assert_close(eager_parameters[name], parameter, rtol=1e-3, atol=1e-5)
+    with pytest.raises(CompileError, match="the step is compiled for"):
+        eager.step(X[:7], Y[:7])
+    with pytest.raises(CompileError, match="does not run on this batch"):
+        eager.step(X[:8], Y[:8] + 5)
 
 
 def test_functions_that_do_not_fit_together_are_refused() -> None:
@@ -412,7 +445,8 @@ import torch, handgrad
 def forward(w, x):
     return ((x @ w) ** 2).mean()
 w = torch.ones(64, 64)
-step = handgrad.compile(forward, params=w, batch=(torch.ones(32, 64),), update=handgrad.SGD(lr=1e-6))
+update = handgrad.SGD(lr=1e-6)
+step = handgrad.compile(forward, params=w, batch=(torch.ones(32, 64),), update=update, threads=THREADS)
 x = torch.ones(100, 64)
 try:
     step.run(50_000_000 // 32, x, progress=lambda done, loss: print(done, flush=True))
@@ -421,8 +455,9 @@ except KeyboardInterrupt:
 """
 
 
-def test_ctrl_c_is_answered_and_keeps_what_was_done(tmp_path: Path) -> None:
-    (tmp_path / "endless.py").write_text(ENDLESS)
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_ctrl_c_is_answered_and_keeps_what_was_done(tmp_path: Path, threads: str) -> None:
+    (tmp_path / "endless.py").write_text(ENDLESS.replace("THREADS", threads))
     with subprocess.Popen([sys.executable, str(tmp_path / "endless.py")], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for _ in range(5):

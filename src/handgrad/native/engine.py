@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from handgrad.errors import CompileError
+from handgrad.errors import CompileError, NoLoweringError
 from handgrad.native.calling import Parameters, flat
 from handgrad.native.draws import Draws
+from handgrad.native.eager import EagerSteps
 from handgrad.native.executor import Executor
 from handgrad.native.plan import Numbers
 from handgrad.native.planning import Planner
+from handgrad.native.steps import Steps
 from handgrad.native.updates import SGD, Update
+
+WORK_OF_A_THREAD = 1 << 24  # operations of a step: for fewer it does not pay to wait for one more thread
 
 
 def compile(  # noqa: A001 as the field calls it
@@ -25,6 +31,8 @@ def compile(  # noqa: A001 as the field calls it
     params: Any,
     batch: Sequence[Tensor],
     update: Update | None = None,
+    threads: int | None = None,
+    fallback: bool = True,
 ) -> CompiledStep:
     """Return ``forward``, ``backward`` and ``update`` as native code.
 
@@ -35,12 +43,16 @@ def compile(  # noqa: A001 as the field calls it
     for a name that is neither all that it returned; it returns a gradient for each parameter, in their order or called
     ``d`` + name. Without ``backward`` it is derived. ``update`` is `SGD` or `AdamW`, by default ``SGD(lr=0.1)``.
 
-    The code runs on one core. What is compiled is what the functions do when they are called once: control flow that
-    depends on numbers is fixed.
+    A step runs on ``threads`` cores; by default on one if it is small, and else on as many as pay, and as
+    ``torch.get_num_threads()`` allows. Results are the same bits for every number of threads. What is compiled is what
+    the functions do when they are called once: control flow that depends on numbers is fixed.
+
+    Where an operation has no native form, a warning says which and where it stands, and the steps run in eager PyTorch
+    with the same results (``step.engine`` is then ``"eager"``); with ``fallback=False`` that is an error.
 
     Raises:
         CompileError: the functions do not fit together.
-        NoLoweringError: an operation has no native form; the message says where it stands.
+        NoLoweringError: an operation has no native form, and ``fallback`` is False.
 
     >>> import torch
     >>> def forward(w, x, y):
@@ -52,15 +64,22 @@ def compile(  # noqa: A001 as the field calls it
     >>> w.tolist()  # the given parameters are updated in place
     [[0.20000000298023224], [0.20000000298023224], [0.20000000298023224]]
     """
-    return CompiledStep(forward, backward, Parameters(params), tuple(batch), update or SGD())
+    if threads is not None and threads < 1:
+        raise CompileError(f"threads is {threads}: give 1 or more, or leave it out")
+    return CompiledStep(
+        forward, backward, Parameters(params), tuple(batch), update or SGD(), threads=threads, fallback=fallback
+    )
 
 
 class CompiledStep:
-    """A step of training as native code; see `compile`. The parameters are those that were given, updated in place."""
+    """A step of training as native code; see `compile`. The parameters are those that were given, updated in place.
+
+    ``engine`` is ``"native"``, or ``"eager"`` where that could not be; ``threads`` is how many threads share a step.
+    """
 
     def __init__(
         self, forward: Callable[..., Any], backward: Callable[..., Any] | None, parameters: Parameters,
-        batch: tuple[Tensor, ...], update: Update,
+        batch: tuple[Tensor, ...], update: Update, *, threads: int | None = None, fallback: bool = True,
     ) -> None:  # fmt: skip
         self.parameters, self.update = parameters, update
         dtypes = {x.dtype for x in (*parameters.tensors, *(b for b in batch if b.is_floating_point()))}
@@ -72,9 +91,25 @@ class CompiledStep:
         if not batch or any(b.shape[:1] != batch[0].shape[:1] for b in batch):
             raise CompileError("batch is a tuple of tensors with the same number of rows: (Xb, Yb)")
         self.steps_done = 0
-        self._planner = Planner(flat(forward, backward, parameters, batch), parameters, batch, self.dtype)
-        self._training = Executor(self._planner.plan(update))
-        self._judging: Executor | None = None
+        both = flat(forward, backward, parameters, batch)
+        self._training: Steps
+        self._new_judge: Callable[[], Steps]
+        self._judge: Steps | None = None
+        try:
+            planner = Planner(both, parameters, batch, self.dtype)
+            plan = planner.plan(update)
+        except NoLoweringError as error:
+            if not fallback:
+                raise
+            warnings.warn(f"{error}; the steps run in eager PyTorch", stacklevel=3)
+            self.engine, self.threads = "eager", torch.get_num_threads()
+            self._training = EagerSteps(both, parameters, batch, update)
+            self._new_judge = partial(EagerSteps, both, parameters, batch, None)
+        else:
+            self.engine = "native"
+            self.threads = threads or min(torch.get_num_threads(), max(1, plan.work // WORK_OF_A_THREAD))
+            self._training = Executor(plan, self.threads)
+            self._new_judge = lambda: Executor(planner.plan(None), self.threads)
 
     def gradients(self, *batch: Any) -> dict[str, Numbers]:
         """Return the gradient of every parameter for one batch, by its name; nothing is updated.
@@ -82,21 +117,21 @@ class CompiledStep:
         Raises:
             CompileError: a tensor has another shape than the compiled one, or an index is out of range.
         """
-        self._judge(batch)
-        assert self._judging is not None
-        return {f"d{name}": self._judging.read(place) for name, place in
-                zip(self.parameters.names, self._judging.plan.gradients, strict=True)}  # fmt: skip
+        judge = self._judged(batch)[0]
+        places = zip(self.parameters.names, judge.plan.gradients, strict=True)
+        return {f"d{name}": judge.read(place) for name, place in places}
 
     def loss(self, *batch: Any) -> float:
         """Return the loss of one batch; nothing is updated."""
-        return float(self._judge(batch)[0])
+        return self._judged(batch)[1]
 
-    def _judge(self, batch: Sequence[Any]) -> Numbers:
-        if self._judging is None:
-            self._judging = Executor(self._planner.plan(None))
-        self._judging.load_parameters(self.parameters.tensors)
-        self._judging.set_batch(batch)
-        return self._judging.call(1, {}, None)
+    def _judged(self, batch: Sequence[Any]) -> tuple[Steps, float]:
+        """Return what holds the gradients of a batch, and the loss."""
+        if self._judge is None:
+            self._judge = self._new_judge()
+        self._judge.load_parameters(self.parameters.tensors)
+        self._judge.set_batch(batch)
+        return self._judge, float(self._judge.call(1, {}, None)[0])
 
     def step(self, *batch: Any, lr: float | None = None) -> float:
         """Take one step on one batch, and return the loss before it."""

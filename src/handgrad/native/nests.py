@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from handgrad.native.arrays import Array
 from handgrad.native.indices import Var
 from handgrad.native.program import Definition, Map, Product, Program, Reduce, Scatter, bodies_of, loads_of
+from handgrad.native.scalars import Scalar
 
 Statement = Map | Reduce
 
@@ -129,3 +130,8 @@ def _leave_unstored(nests: Sequence[Nest], wanted: set[Array]) -> None:
             elsewhere = any(made.array in other.reads for other in nests if other is not nest)
             if isinstance(made, (Map, Product)) and made.array not in wanted and not elsewhere:
                 nest.unstored.add(made.array)
+
+
+def registers_of(nest: Nest) -> dict[Array, Scalar]:
+    """Return the arrays that a nest makes and reads in registers, as the expressions that make them."""
+    return {s.array: s.body for s in nest.statements if isinstance(s, Map) and s.array.role == "temporary"}

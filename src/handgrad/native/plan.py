@@ -32,6 +32,7 @@ class Plan:
 
     item: int  # bytes of a number: 4 or 8
     arena: int  # bytes
+    work: int  # about how many operations a step takes
     parameters: list[Place]
     batch: list[Place]
     states: list[Place]  # what the update keeps from step to step
@@ -54,7 +55,7 @@ class Plan:
         tensors = {f"constant{k}": np.ascontiguousarray(numbers) for k, (_, numbers) in enumerate(self.constants)}
         about: dict[str, Any] = {name: [asdict(p) for p in getattr(self, name)] for name in _LISTS}
         about |= {"loss": asdict(self.loss), "constants": [asdict(place) for place, _ in self.constants]}
-        about |= {"item": self.item, "arena": self.arena, "limits": self.limits}
+        about |= {"item": self.item, "arena": self.arena, "work": self.work, "limits": self.limits}
         tensors["code"] = np.frombuffer(self.code, np.uint8)
         return save(tensors, {"handgrad": json.dumps(about)})
 
@@ -67,7 +68,8 @@ class Plan:
         about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["handgrad"])
         tensors = load(content)
         return cls(
-            item=about["item"], arena=about["arena"], limits=about["limits"], loss=_place(about["loss"]),
+            item=about["item"], arena=about["arena"], work=about["work"], limits=about["limits"],
+            loss=_place(about["loss"]),
             constants=[(_place(p), tensors[f"constant{k}"]) for k, p in enumerate(about["constants"])],
             code=tensors["code"].tobytes(), **{name: [_place(p) for p in about[name]] for name in _LISTS},
         )  # fmt: skip

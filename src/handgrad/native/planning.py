@@ -15,8 +15,9 @@ from handgrad.native.capture import capture
 from handgrad.native.indices import Entry, Index, Var
 from handgrad.native.layout import Layout, layout_of
 from handgrad.native.llvm.builder import Machine
-from handgrad.native.llvm.compiler import Fed, ir_of
+from handgrad.native.llvm.compiler import Fed, arena_size, ir_of
 from handgrad.native.llvm.objects import object_of, vector_bytes
+from handgrad.native.loops import work_of
 from handgrad.native.lower import lower
 from handgrad.native.nests import nests_of
 from handgrad.native.plan import Place, Plan
@@ -71,7 +72,8 @@ def plan_of(
     limits = limits_of(program)
     return Plan(
         item=item,
-        arena=layout.size,
+        arena=arena_size(layout),
+        work=sum(map(work_of, nests)),
         parameters=[_place(layout, _array(p)) for p in parameters],
         batch=[_place(layout, _array(b)) for b in batch],
         states=[_place(layout, _array(s)) for s in states],

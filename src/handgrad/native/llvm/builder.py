@@ -109,20 +109,33 @@ class Builder:
         self.ir.cbranch(self.ir.icmp_signed("<", following, self.i64(count)), head, after)
         self.ir.position_at_end(after)
 
-    def repeat(self, count: Any, body: Callable[[Any], None]) -> None:
-        """Run ``body`` with 0, 1, ... below a number that is known when it runs; it may be 0."""
+    def between(self, first: Any, end: Any, body: Callable[[Any], None], step: int = 1) -> None:
+        """Run ``body`` with first, first + step, ... below ``end``: numbers that are known when it runs."""
         before = self.ir.block
         head, inside, after = (self.ir.append_basic_block(name) for name in ("head", "inside", "after"))
         self.ir.branch(head)
         self.ir.position_at_end(head)
         index = self.ir.phi(I64)
-        index.add_incoming(self.i64(0), before)
-        self.ir.cbranch(self.ir.icmp_signed("<", index, count), inside, after)
+        index.add_incoming(first, before)
+        self.ir.cbranch(self.ir.icmp_signed("<", index, end), inside, after)
         self.ir.position_at_end(inside)
         body(index)
-        index.add_incoming(self.ir.add(index, self.i64(1), flags=("nuw", "nsw")), self.ir.block)
+        index.add_incoming(self.ir.add(index, self.i64(step), flags=("nuw", "nsw")), self.ir.block)
         self.ir.branch(head)
         self.ir.position_at_end(after)
+
+    def only(self, condition: Any, body: Callable[[], None]) -> None:
+        """Run ``body`` where a truth value is true."""
+        inside, after = self.ir.append_basic_block("only"), self.ir.append_basic_block("after")
+        self.ir.cbranch(condition, inside, after)
+        self.ir.position_at_end(inside)
+        body()
+        self.ir.branch(after)
+        self.ir.position_at_end(after)
+
+    def lesser(self, a: Any, b: Any) -> Any:
+        """Return the lesser of two whole numbers."""
+        return self.ir.select(self.ir.icmp_signed("<", a, b), a, b)
 
     def slot(self, type_: Any) -> Any:
         """Return a place on the stack, which LLVM turns into a register."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import llvmlite.ir as ir
@@ -13,6 +14,9 @@ from handgrad.native.arrays import Array
 from handgrad.native.layout import Layout
 from handgrad.native.llvm.builder import I8, I32, I64, Builder, Machine
 from handgrad.native.llvm.nests import NestWriter
+from handgrad.native.llvm.ranges import Part
+from handgrad.native.llvm.team import MEETING, Team
+from handgrad.native.loops import Division, division_of
 from handgrad.native.nests import Nest
 
 
@@ -27,37 +31,67 @@ class Fed:
 def ir_of(
     nests: Sequence[Nest], layout: Layout, machine: Machine, *, fed: Sequence[Fed] = (), loss: Array | None = None
 ) -> str:
-    """Return the LLVM IR of ``void run(char* arena, char** data, int32* rows, int64 steps, real* losses)``.
+    """Return LLVM IR of ``void run(arena, data, rows, steps, losses, thread, threads)``.
 
-    ``data`` holds a pointer for each array in ``fed``: its rows one after the other, without padding. ``rows`` holds
-    the numbers of a batch's rows, step after step. All indices are checked before the call.
+    That is ``char*, char**, int32*, int64, real*, int64, int64``. ``data`` holds a pointer for each array in ``fed``:
+    its rows one after the other, without padding. ``rows`` holds the numbers of a batch's rows, step after step. All
+    indices are checked before the call. Several threads make the call at once, each with its number, and share one
+    arena: `arena_size` bytes, zero at first.
     """
     module = ir.Module("handgrad")
     builder = Builder(machine, module)
-    for number, nest in enumerate(nests):  # a function each: the time that LLVM takes grows faster than its length
-        (memory,) = builder.start(f"nest{number}", [I8.as_pointer()], apart=True)
-        memory.add_attribute("noalias")
-        NestWriter(builder, layout, memory).write(nest)
-        builder.finish()
-    arena, data, rows, steps, losses = builder.start(
-        "run", [I8.as_pointer(), I8.as_pointer().as_pointer(), I32.as_pointer(), I64, builder.real.as_pointer()]
-    )
+    divisions = [division_of(nest, machine.lanes, machine.registers) for nest in nests]
+    for number, (nest, division) in enumerate(zip(nests, divisions, strict=True)):
+        _nest(builder, layout, f"nest{number}", nest, division)
+    team = Team(builder, layout.size)
+    types = [I8.as_pointer(), I8.as_pointer().as_pointer(), I32.as_pointer(), I64, builder.real.as_pointer(), I64, I64]
+    arena, data, rows, steps, losses, *place = builder.start("run", types)
     arena.add_attribute("noalias")
+    team.begin(arena, *place)
 
-    def step(number: Any) -> None:
+    def feed(number: Any) -> None:
         for k, one in enumerate(fed):
             base = builder.ir.load(builder.ir.gep(data, [builder.i64(k)]))
             _feed(builder, layout, arena, one, base, rows, number)
-        for k in range(len(nests)):
-            builder.call(f"nest{k}", ir.VoidType(), [arena])
+
+    def keep_loss(number: Any) -> None:
         if loss is not None:
             at = builder.ir.gep(arena, [builder.i64(layout.slots[loss].offset)])
             value = builder.load(at, builder.i64(0), builder.real)
             builder.store(value, builder.ir.bitcast(losses, I8.as_pointer()), number)
 
-    builder.repeat(steps, step)
+    def step(number: Any) -> None:
+        team.alone(lambda: feed(number))
+        for k, division in enumerate(divisions):
+            run = partial(_run, builder, f"nest{k}", arena)
+            if division is None:
+                team.alone(run)
+            else:
+                team.share(division, run)
+        team.alone(lambda: keep_loss(number))
+        team.end_of_step()
+
+    builder.between(builder.i64(0), steps, step)
     builder.finish()
     return str(module)
+
+
+def _run(builder: Builder, name: str, *given: Any) -> None:
+    builder.call(name, ir.VoidType(), list(given))
+
+
+def arena_size(layout: Layout) -> int:
+    """Return the bytes of the memory of a step: its arrays, and where threads meet."""
+    return layout.size + MEETING
+
+
+def _nest(builder: Builder, layout: Layout, name: str, nest: Nest, division: Division | None) -> None:
+    """Write a nest as a function of its own: the time that LLVM takes grows faster than a function's length."""
+    bounds = [] if division is None else [I64, I64]
+    memory, *part = builder.start(name, [I8.as_pointer(), *bounds], apart=True)
+    memory.add_attribute("noalias")
+    NestWriter(builder, layout, memory, None if division is None else Part(division.variable, *part)).write(nest)
+    builder.finish()
 
 
 def _feed(b: Builder, layout: Layout, arena: Any, fed: Fed, base: Any, rows: Any, number: Any) -> None:

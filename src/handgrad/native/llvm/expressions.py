@@ -65,6 +65,14 @@ class Expressions:
         yield
         self.lanes = before
 
+    def lanes_from(self, base: Any, count: int) -> list[Lanes]:
+        """Return the vectors of ``count`` points from ``base`` on."""
+        found: list[Lanes] = []
+        for k in range(0, count, self.b.lanes):
+            here = base if k == 0 else self.b.ir.add(base, self.b.i64(k), flags=("nsw",))
+            found.append(Lanes(here, None if k + self.b.lanes <= count else count - k))
+        return found
+
     def hoist(self, roots: Iterable[Scalar], keep: set[Array]) -> None:
         """Compute what needs none but the variables that have a value, before a loop begins.
 

@@ -5,32 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from handgrad.native.arrays import Array
 from handgrad.native.indices import Index, Var
 from handgrad.native.layout import Layout
 from handgrad.native.llvm.builder import I32, Builder
 from handgrad.native.llvm.expressions import Expressions, Lanes
-from handgrad.native.nests import Nest
-from handgrad.native.program import IDENTITY, Map, Product, Reduce
-from handgrad.native.scalars import FLOAT, Scalar
+from handgrad.native.llvm.products import ProductWriter
+from handgrad.native.llvm.ranges import Part, Ranges
+from handgrad.native.loops import PANEL, order_of
+from handgrad.native.nests import Nest, registers_of
+from handgrad.native.program import IDENTITY, Map, Reduce
+from handgrad.native.scalars import FLOAT
 
 UNROLLED = 4  # vectors of a row that are written out instead of looped over
-PANEL = 4  # vectors of a column panel
 
 
 class NestWriter:
-    """Writes the code of one nest after the other."""
+    """Writes the code of a nest, or of a part of it."""
 
-    def __init__(self, builder: Builder, layout: Layout, arena: Any) -> None:
+    def __init__(self, builder: Builder, layout: Layout, arena: Any, part: Part | None = None) -> None:
         self.b, self.layout, self.arena = builder, layout, arena
+        self._begin(part)
+
+    def _begin(self, part: Part | None) -> None:
+        self.e = Expressions(self.b, self.layout, self.arena)
+        self.ranges = Ranges(self.e, part)
 
     def write(self, nest: Nest) -> None:
-        """Write one nest."""
-        self.e = Expressions(self.b, self.layout, self.arena)
+        """Write the nest."""
         if nest.scatter is not None:
             self._scatter(nest)
         elif nest.product is not None:
-            self._product(nest, nest.product)
+            ProductWriter(self.ranges, nest, nest.product).write(lambda: self._emit(nest))
         else:
             self.e.registers = registers_of(nest)
             self._statements(nest)
@@ -38,55 +43,25 @@ class NestWriter:
     # -- maps and reductions
 
     def _statements(self, nest: Nest) -> None:
-        over = nest.over or frozenset()
         if not nest.domain:
-            self._point(nest)
+            self._emit(nest)
             return
         last = nest.domain[-1]
         self.e.vector = last
-        outer = [v for v in nest.domain[:-1] if v not in over]
-        inner = [v for v in nest.domain[:-1] if v in over]
-        if last in over:
-            self._loops(outer, lambda: self._rows(nest, inner, last))
-        elif inner or self._has_row_constants(nest, last):
-            self._columns(nest, outer, inner or outer, last, reduces=bool(inner))
+        order = order_of(nest)
+        if order.kind == "rows":
+            self._loops(order.outer, lambda: self._rows(nest, order.inner, last))
+        elif order.kind == "columns":
+            self._loops(order.outer, lambda: self._columns(nest, order.inner, last))
         else:
-            self._loops(outer, lambda: self._vectors(last, lambda: self._emit(nest), nest))
+            self._loops(order.outer, lambda: self._vectors(last, lambda: self._emit(nest), nest))
 
-    def _point(self, nest: Nest) -> None:
-        self._emit(nest)
-
-    def _has_row_constants(self, nest: Nest, last: Var) -> bool:
-        """Whether something is worth computing once for all rows."""
-        seen: set[int] = set()
-        stack: list[Scalar] = [s.body for s in nest.statements]
-        while stack:
-            node = stack.pop()
-            if id(node) in seen:
-                continue
-            seen.add(id(node))
-            if node.variables == {last} and node.costs > 1 and len(nest.domain) > 1:
-                return True
-            stack.extend(node.args)
-        return False
-
-    def _loops(self, variables: Sequence[Var], body: Callable[[], None], roots: Sequence[Scalar] = ()) -> None:
-        if not variables:
-            body()
-            return
-        first, *rest = variables
-
-        def inside(value: Any) -> None:
-            with self.e.bound(first, value):
-                self._loops(rest, body)
-
-        del roots
-        self.b.loop(first.extent, inside)
+    def _loops(self, variables: Sequence[Var], body: Callable[[], None]) -> None:
+        self.ranges.loops(variables, body)
 
     def _vectors(self, last: Var, body: Callable[[], None], nest: Nest) -> None:
         """Run ``body`` for every vector of a row."""
         lanes = self.b.lanes
-        whole, rest = divmod(last.extent, lanes)
         self.e.lanes = None
         self.e.hoist([s.body for s in nest.statements], nest.writes)
 
@@ -94,13 +69,7 @@ class NestWriter:
             with self.e.at(Lanes(base, valid)), self.e.scope():
                 body()
 
-        if whole <= UNROLLED:
-            for k in range(whole):
-                one(self.b.i64(k * lanes))
-        else:
-            self.b.loop(whole * lanes, one, lanes)
-        if rest:
-            one(self.b.i64(whole * lanes), rest)
+        self.ranges.tiles(last, lanes, one, one, unrolled=UNROLLED)
 
     def _emit(self, nest: Nest) -> None:
         """Compute all maps at the present point, and then store them: an update reads what was there before."""
@@ -135,33 +104,15 @@ class NestWriter:
         self.e.store(value, statement.array, statement.position)
         self.e.vector = vector
 
-    def _columns(self, nest: Nest, outer: Sequence[Var], inner: Sequence[Var], last: Var, *, reduces: bool) -> None:
+    def _columns(self, nest: Nest, inner: Sequence[Var], last: Var) -> None:
         """Panels of a few vectors, and the rows inside: what columns share is computed once."""
         lanes = self.b.lanes
-
-        def panels() -> None:
-            vectors, rest = divmod(last.extent, lanes)
-            size = min(PANEL, vectors) or 1
-            panels_ = vectors // size
-            self.b.loop(
-                panels_ * size * lanes, lambda base: self._panel(nest, inner, self._contexts(base, size)), size * lanes
-            )
-            left = [Lanes(self.b.i64(k * lanes)) for k in range(panels_ * size, vectors)]
-            if rest:
-                left.append(Lanes(self.b.i64(vectors * lanes), rest))
-            if left:
-                self._panel(nest, inner, left)
-
-        if reduces:
-            self._loops(outer, panels)
-        else:
-            panels()
-
-    def _contexts(self, base: Any, count: int) -> list[Lanes]:
-        return [
-            Lanes(base if k == 0 else self.b.ir.add(base, self.b.i64(k * self.b.lanes), flags=("nsw",)))
-            for k in range(count)
-        ]
+        size = min(PANEL, last.extent // lanes) or 1
+        self.ranges.tiles(
+            last, size * lanes,
+            lambda base: self._panel(nest, inner, self.e.lanes_from(base, size * lanes)),
+            lambda base, left: self._panel(nest, inner, self.e.lanes_from(base, left)),
+        )  # fmt: skip
 
     def _panel(self, nest: Nest, inner: Sequence[Var], contexts: Sequence[Lanes]) -> None:
         reduces = [s for s in nest.statements if isinstance(s, Reduce)]
@@ -201,85 +152,6 @@ class NestWriter:
     def _accumulate(self, statement: Reduce, slot: Any, value: Any) -> None:
         self.b.ir.store(self.b.combined(statement.kind, self.b.ir.load(slot), value), slot)
 
-    # -- products
-
-    def _product(self, nest: Nest, product: Product) -> None:
-        *batch, rows, columns = product.domain
-        self.e.vector = columns
-        lanes, registers = self.b.lanes, self.b.machine.registers
-        vectors = -(-columns.extent // lanes)
-        width = next(w for w in (4, 3, 2, 1) if w <= vectors and (vectors % w == 0 or w <= 2 or vectors > 8))
-        height = max(1, (registers - 2 - width) // width - 1 if registers <= 16 else (registers - 4 - width) // width)
-        height = min(height, 8, rows.extent)
-
-        def tiles() -> None:
-            whole, rest = divmod(columns.extent, lanes)
-            full = whole // width
-
-            def panel(contexts: Sequence[Lanes]) -> None:
-                with self.e.scope():
-                    for lanes_ in contexts:
-                        with self.e.at(lanes_):
-                            self.e.hoist([s.body for s in nest.statements], nest.writes)
-                    self.b.loop(
-                        rows.extent // height * height,
-                        lambda m: self._tile(nest, product, rows, m, height, contexts),
-                        height,
-                    )
-                    left = rows.extent % height
-                    if left:
-                        self._tile(nest, product, rows, self.b.i64(rows.extent - left), left, contexts)
-
-            self.b.loop(full * width * lanes, lambda base: panel(self._contexts(base, width)), width * lanes)
-            others = [Lanes(self.b.i64(k * lanes)) for k in range(full * width, whole)]
-            if rest:
-                others.append(Lanes(self.b.i64(whole * lanes), rest))
-            if others:
-                panel(others)
-
-        self._loops(batch, tiles)
-
-    def _tile(
-        self, nest: Nest, product: Product, rows: Var, first: Any, height: int, contexts: Sequence[Lanes]
-    ) -> None:
-        """Compute a few rows by a few vectors: every sum stays in a register."""
-        b, e = self.b, self.e
-        slots = [[b.slot(b.vector(b.real)) for _ in contexts] for _ in range(height)]
-        for slot in (s for row in slots for s in row):
-            b.ir.store(b.constant(b.vector(b.real), 0.0), slot)
-        left, right = product.left, product.right
-        left_flat = self.layout.slots[left.array].flat(left.position)
-        right_flat = self.layout.slots[right.array].flat(right.position)
-        places = [first if r == 0 else b.ir.add(first, b.i64(r), flags=("nsw",)) for r in range(height)]
-        unroll = next(u for u in (4, 3, 2, 1) if product.k.extent % u == 0)
-
-        def step(k: Any) -> None:
-            for u in range(unroll):
-                here = k if u == 0 else b.ir.add(k, b.i64(u), flags=("nsw",))
-                with e.bound(product.k, here):
-                    vectors = []
-                    for lanes in contexts:
-                        with e.at(lanes):
-                            valid = None if e.is_padded(right.array, right.position) else lanes.valid
-                            vectors.append(b.load(e.base(right.array), e.index(right_flat), b.vector(b.real), valid))
-                    for r in range(height):
-                        with e.bound(rows, places[r]):
-                            one = b.splat(b.load(e.base(left.array), e.index(left_flat), b.real))
-                        for vector, slot in zip(vectors, slots[r], strict=True):
-                            b.ir.store(b.fma(one, vector, b.ir.load(slot)), slot)
-
-        b.loop(product.k.extent, step, unroll)
-        for r in range(height):
-            with e.bound(rows, places[r]):
-                for lanes, slot in zip(contexts, slots[r], strict=True):
-                    with e.at(lanes), e.scope():
-                        e.values = {product.array: b.ir.load(slot)}
-                        e.registers = registers_of(nest)
-                        if product.array not in nest.unstored:
-                            e.store(e.values[product.array], product.array, product.position)
-                        self._emit(nest)
-                        e.values, e.registers = {}, {}
-
     # -- scatters
 
     def _scatter(self, nest: Nest) -> None:
@@ -290,7 +162,7 @@ class NestWriter:
         base_domain = domain_of(scatter.array.shape)
         fill = Nest(base_domain, [Map(scatter.array, variables_of(scatter.array.shape), scatter.base, base_domain)])
         self._statements(fill)
-        self.e = Expressions(self.b, self.layout, self.arena)
+        self._begin(None)
         e = self.e
         along = scatter.domain[-1] if scatter.domain else None
         if along is not None and scatter.position[-1] == Index.of(along):
@@ -317,8 +189,3 @@ class NestWriter:
             self._loops(outer, add)
         else:
             self._loops(outer, lambda: self._vectors(e.vector, add, nest) if e.vector is not None else None)
-
-
-def registers_of(nest: Nest) -> dict[Array, Scalar]:
-    """Return the arrays that a nest makes and reads in registers, as the expressions that make them."""
-    return {s.array: s.body for s in nest.statements if isinstance(s, Map) and s.array.role == "temporary"}
