@@ -441,7 +441,8 @@ def test_functions_that_do_not_fit_together_are_refused() -> None:
 
 
 ENDLESS = """
-import torch, handgrad
+import signal, torch, handgrad
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with it ignored
 def forward(w, x):
     return ((x @ w) ** 2).mean()
 w = torch.ones(64, 64)
