@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from handgrad.deriver import derive
 
@@ -54,3 +56,55 @@ def test_a_loss_that_is_read_again_keeps_its_own_gradient(used: str) -> None:
     backward = derive(forward, torch.randn(4, requires_grad=True))
 
     assert backward.verify() < 1e-12
+
+
+class Results(NamedTuple):
+    h: Tensor
+    loss: Tensor
+
+
+class Weights(NamedTuple):
+    W: Tensor
+    b: Tensor
+
+
+def layer(weights: Weights, x: Tensor) -> Results:
+    W, b = weights
+    h = torch.tanh(x @ W + b)
+    loss = (h**2).mean()
+    return Results(h, loss)
+
+
+def test_the_result_that_is_called_loss_is_derived() -> None:
+    backward = derive(layer, Weights(torch.randn(3, 4), torch.randn(4)), torch.randn(5, 3))
+
+    assert "dh = 2 * h / " in str(backward)
+    assert {"dW", "db", "dh", "dx"} <= set(backward.gradients)
+    assert backward.verify() < 1e-12
+
+
+def test_a_lambda_is_derived_in_the_names_that_it_can_see() -> None:
+    weights = Weights(torch.randn(3, 4), torch.randn(4))
+
+    direct = derive(lambda x, w: (x @ w).sum(), torch.randn(5, 3), torch.randn(3, 2))
+    around = derive(lambda p, inputs: layer(p, inputs).loss, weights, torch.randn(5, 3))
+
+    assert "dw = x.T @" in str(direct)
+    assert "h = torch.tanh(inputs @ p.W + p.b)" in str(around)
+    assert {"dW", "db"} <= set(around.gradients)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x).square().mean()
+
+
+def test_a_module_and_its_forward_are_derived_alike() -> None:
+    net, x = Net(), torch.randn(5, 3)
+
+    assert str(derive(net.forward, x)) == str(derive(net, x))
+    assert "dfc_weight = " in str(derive(net, x))

@@ -312,10 +312,11 @@ def _real(item: Any, replay: Replay) -> Any:
 def derive(forward: Callable[..., Any], *inputs: Any, style: Style = "plain", upstream: bool = False) -> Backward:
     """Run ``forward(*inputs)`` and return its backward, written in its own names.
 
-    The gradients are those of every value and parameter on a path to the result: a scalar loss, or tensors, whose
-    gradients ``dX`` are then taken as given. If nothing requires a gradient, every floating input does. ``style`` is
-    ``"plain"``, as one writes by hand, or ``"exact"``, rounded as autograd rounds. With ``upstream`` the gradient of a
-    loss is given, too, and not 1. What is returned has been executed and agrees with autograd in float64.
+    The gradients are those of every value and parameter on a path to the result: a scalar loss, alone or called
+    ``loss`` among several results, or tensors, whose gradients ``dX`` are then taken as given. If nothing requires a
+    gradient, every floating input does. ``style`` is ``"plain"``, as one writes by hand, or ``"exact"``, rounded as
+    autograd rounds. With ``upstream`` the gradient of a loss is given, too, and not 1. What is returned has been
+    executed and agrees with autograd in float64.
 
     Raises:
         TraceError: nothing could be traced.
@@ -337,7 +338,8 @@ def derive(forward: Callable[..., Any], *inputs: Any, style: Style = "plain", up
     <BLANKLINE>
     """
     graph = trace(forward, *inputs, scopes=True)
-    return derive_graph(graph, graph.outputs, style=style, upstream=upstream)
+    outputs = graph.outputs if graph.named_loss is None else [graph.named_loss]
+    return derive_graph(graph, outputs, style=style, upstream=upstream)
 
 
 def derive_graph(

@@ -71,13 +71,18 @@ class Scope:
         return isinstance(found, Tensor) and found.shape == value.shape
 
     def _path(self, value: Value) -> str | None:
-        """Return how a parameter of a module is written that only the library's code has touched."""
+        """Return how a parameter is written that only other code has touched: of a module, or of a tuple."""
         for path in (str(value.name), f"self.{value.name}"):
             found = None
             with contextlib.suppress(Exception):  # there may be no such object here
                 found = self.evaluate(path)
             if _is(found, value):
                 return path
+        for name, item in self.names.items():  # `p.W1`, of a function that was called with `p`
+            if isinstance(item, tuple) and hasattr(item, "_fields"):
+                for key, part in zip(item._fields, item, strict=True):
+                    if _is(part, value):
+                        return f"{name}.{key}"
         end = str(value.name).removeprefix("self.")
         modules = [(name, item) for name, item in self.names.items() if isinstance(item, torch.nn.Module)]
         paths = {

@@ -251,7 +251,7 @@ class Names(Memory):
         code = frame.f_code
         found = source.of_code(code)
         statement = next(iter(found.by_line.get(code.co_firstlineno, ())), None) if found else None
-        if statement is None or code.co_name.startswith("<"):
+        if statement is None or (code.co_name.startswith("<") and code.co_name != "<lambda>"):
             return
         with torch._C.DisableTorchFunction():
             names = frame.f_locals
@@ -261,9 +261,10 @@ class Names(Memory):
                     self.time += 1
                     value = self._value_of(tensor)
                     self._bound[info.scope, name] = value
-                    self.graph.bindings.append(
-                        Binding(self.time, info.scope, name, Access(name), value, statement, info.serial)
-                    )
+                    binding = Binding(self.time, info.scope, name, Access(name), value, statement, info.serial)
+                    if self.scopes:
+                        binding.visible = self._visible(names, frame)
+                    self.graph.bindings.append(binding)
 
     # -- what a frame can see
 

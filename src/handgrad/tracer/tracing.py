@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -51,11 +51,13 @@ def trace(forward: Callable[..., Any], *inputs: Any, scopes: bool = False) -> Gr
         )
     known = (tracer.known_value(tensor) for tensor in tensors_of(_flatten(result)))
     graph.outputs = [value for value in known if value is not None]
+    loss = result.get("loss") if isinstance(result, Mapping) else getattr(result, "loss", None)
+    graph.named_loss = tracer.known_value(loss) if isinstance(loss, torch.Tensor) and loss.numel() == 1 else None
     return graph
 
 
 def _flatten(result: Any) -> Any:
-    if isinstance(result, dict):
+    if isinstance(result, Mapping):
         return [_flatten(item) for item in result.values()]
     if isinstance(result, list | tuple):
         return [_flatten(item) for item in result]
@@ -66,7 +68,8 @@ def _name_parameters(tracer: Tracer, forward: Any, inputs: Any) -> None:
     """Name the parameters of modules that only library code has touched."""
     if all(value.name for value in tracer.graph.values if value.is_parameter):
         return
-    name_modules(tracer, {"": forward} if isinstance(forward, torch.nn.Module) else {})
+    owner = getattr(forward, "__self__", forward)  # of a bound method, such as `net.forward`
+    name_modules(tracer, {"": owner} if isinstance(owner, torch.nn.Module) else {})
     name_modules(tracer, {f"input{i}": item for i, item in enumerate(inputs)})
     closure = inspect.getclosurevars(forward) if inspect.isfunction(forward) else None
     if closure:
