@@ -20,12 +20,8 @@ from torch import Tensor
 import handgrad
 from handgrad.errors import CompileError, NoLoweringError
 from handgrad.models import MODELS
-from handgrad.native.capture import capture
-from handgrad.native.executor import Executor
-from handgrad.native.lower import lower
-from handgrad.native.planning import plan_of
-from handgrad.native.program import Program
 from handgrad.native.updates import SGD, AdamW
+from native_code import natively
 
 SIZES: dict[str, dict[str, int]] = {
     "mlp": {"n_embd": 5, "n_hidden": 19, "block_size": 3},
@@ -179,22 +175,6 @@ def test_rows_are_drawn_as_torch_draws_them() -> None:
 # -- every lowering, beside PyTorch
 
 
-def natively(function: Callable[..., list[Tensor]], *inputs: Tensor) -> list[np.ndarray[Any, Any]]:
-    """Return the results of ``function`` on ``inputs``, by native code."""
-    program = Program()
-    given = [program.give(tuple(x.shape), "float" if x.is_floating_point() else "whole", f"x{k}", "parameter")
-             for k, x in enumerate(inputs)]  # fmt: skip
-    results = [program.realise(r) for r in lower(capture(function, inputs), program, given)]
-    loss = program.realise(program.reduce("sum", results[0], ()))
-    arrays = [r.array for r in (loss, *results)]
-    assert None not in arrays
-    executor = Executor(plan_of(program, given, arrays, inputs[0].dtype.itemsize))  # type: ignore[arg-type]
-    for place, tensor in zip(executor.plan.parameters, inputs, strict=True):
-        np.copyto(executor.view(place), tensor.numpy(), casting="unsafe")
-    executor.call(1, {}, np.zeros((1, 1), np.int32))
-    return [executor.read(place) for place in executor.plan.gradients]
-
-
 EXPRESSIONS = """
 x + y; x - 2 * y; x * v; x / (y.abs() + 1); -x; x.exp(); (x.abs() + 0.1).log(); x.tanh(); x.sigmoid(); x.relu()
 (x * x + 1).sqrt(); (x * x + 1).rsqrt(); x.abs(); x**2; x**3; (x.abs() + 1) ** -0.5; (x.abs() + 1) ** -1.5
@@ -277,47 +257,6 @@ def test_what_is_written_in_place_is_a_new_value() -> None:
 
     for value, truth in zip(found, function(x), strict=True):
         np.testing.assert_allclose(value, truth.numpy(), rtol=1e-6)
-
-
-# -- the functions
-
-
-def ulps(found: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
-    rounded = truth.astype(np.float32)
-    return float(np.max(np.abs(found.astype(np.float64) - truth) / np.spacing(np.maximum(np.abs(rounded), 1e-38))))
-
-
-@pytest.mark.parametrize(
-    ("name", "low", "high", "bound"),
-    [("exp", -87, 88.7, 2), ("log", 1e-38, 3e38, 2), ("tanh", -12, 12, 4), ("sigmoid", -80, 80, 3),
-     ("expm1", -80, 80, 5),
-     ("log1p", -0.99, 1e6, 4), ("rsqrt", 1e-30, 1e30, 2), ("erf", -5, 5, 2)],
-)  # fmt: skip
-def test_functions_are_within_their_bounds(name: str, low: float, high: float, bound: float) -> None:
-    count = 1 << 16
-    if low > 0:
-        x = np.exp(np.linspace(math.log(low), math.log(high), count)).astype(np.float32)
-    else:
-        x = np.concatenate([np.linspace(low, high, count), np.sign(low) * np.geomspace(1e-12, 1e-1, 4096)]).astype(
-            np.float32
-        )
-    tensor = torch.from_numpy(x)
-
-    (found,) = natively(lambda t: [getattr(torch, name)(t)], tensor)
-
-    truth = getattr(torch, name)(tensor.double()).numpy()
-    normal = np.abs(truth) > 1.2e-38
-    assert ulps(found[normal], truth[normal]) <= bound
-
-
-def test_functions_at_the_ends_of_the_range() -> None:
-    x = torch.tensor([math.inf, -math.inf, math.nan, 0.0, -0.0, 1e-42, -1e-42, 200.0, -200.0, -100.0, 1e-30, 3e38])
-    names = ["exp", "log", "tanh", "sigmoid", "expm1", "rsqrt", "relu", "sqrt", "log1p", "erf"]
-
-    found = natively(lambda t: [getattr(torch, name)(t) for name in names], x)
-
-    for name, value in zip(names, found, strict=True):
-        np.testing.assert_allclose(value, getattr(torch, name)(x).numpy(), rtol=1e-5, atol=1e-44, err_msg=name)
 
 
 # -- hostile use

@@ -1,6 +1,6 @@
 """Functions of one number, on scalars and vectors: exp, log, tanh and the like as polynomials in float32.
 
-float64 calls the C library's, a lane at a time. Error bounds in ulp are what `tests/test_native_functions.py` checks.
+float64 calls the C library's, a lane at a time. `ULP` states the errors, which `tests/test_native_functions.py` holds.
 """
 
 from __future__ import annotations
@@ -23,6 +23,18 @@ TANH_ENDS = 7.90531110763549805
 _TANH_ABOVE = (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
                1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03)  # fmt: skip
 _TANH_BELOW = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
+
+# minimax: erf(x) / x - 1 in x**2 for |x| < ERF_SPLIT, and -log(1 - erf(x)) in x from there to ERF_END; lowest first
+ERF_SPLIT, ERF_END = 0.9, 3.95
+_ERF_NEAR = (0.128379166765, -0.376126349819, 0.11283715053, -0.0268605092984, 0.00520386084617, -0.000817565565831,
+             8.51316523044e-05)  # fmt: skip
+_ERF_FAR = (-0.000150611825265, 1.12938179988, 0.633663337489, 0.107858179762, -0.0247744857482, 0.00399408752995,
+            -0.000378845474028, 1.13106215032e-05, 7.37510266815e-07)  # fmt: skip
+
+ULP = {  # how far from the truth a result may lie, in steps of float32 and of float64: everywhere, below normal too
+    "exp": (1.5, 1), "log": (1, 1), "tanh": (5, 3), "sigmoid": (3, 3), "expm1": (5, 1.5), "log1p": (3, 1.5),
+    "erf": (1.5, 1.5), "sqrt": (0.5, 0.5), "rsqrt": (1.5, 1.5), "sin": (1, 1), "cos": (1, 1), "pow": (1, 1),
+}  # fmt: skip
 
 
 class Functions:
@@ -116,9 +128,11 @@ class Functions:
         return b.select(tiny, x, ratio)
 
     def sigmoid(self, x: Any) -> Any:
-        """Return 1 / (1 + exp(-x))."""
-        b = self.b.ir
-        return b.fdiv(self._c(x, 1.0), b.fadd(self._c(x, 1.0), self.exp(b.fneg(x))))
+        """Return 1 / (1 + exp(-x)); below 0 as exp(x) / (1 + exp(x)), which keeps what is nearly 0."""
+        b, one = self.b.ir, self._c(x, 1.0)
+        small = self.exp(b.fneg(self.b.intrinsic("fabs", x)))
+        above = b.select(b.fcmp_ordered("<", x, self._c(x, 0.0)), small, one)
+        return b.fdiv(above, b.fadd(one, small))
 
     def rsqrt(self, x: Any) -> Any:
         """Return one over the square root."""
@@ -142,13 +156,21 @@ class Functions:
             return self._each("expm1", x)
         b = self.b.ir
         z = b.fmul(x, x)
-        near = self.b.fma(self._polynomial(x, _EXP), z, x)
+        near = self.b.intrinsic("copysign", self.b.fma(self._polynomial(x, _EXP), z, x), x)
         far = b.fsub(self.exp(x), self._c(x, 1.0))
         return b.select(b.fcmp_ordered("<", self.b.intrinsic("fabs", x), self._c(x, 0.34)), near, far)
 
     def erf(self, x: Any) -> Any:
-        """Return the error function, a lane at a time by the C library."""
-        return self._each("erf", x)
+        """Return the error function: x times a polynomial near 0, and 1 - exp(-polynomial) beyond."""
+        if self._is_double(x):
+            return self._each("erf", x)
+        b, c = self.b.ir, self._c
+        size = self.b.intrinsic("fabs", x)
+        near = self.b.fma(self._polynomial(b.fmul(x, x), _ERF_NEAR[::-1]), x, x)
+        inside = b.select(b.fcmp_ordered(">", size, c(x, ERF_END)), c(x, ERF_END), size)
+        far = b.fsub(c(x, 1.0), self.exp(b.fneg(self._polynomial(inside, _ERF_FAR[::-1]))))
+        far = self.b.intrinsic("copysign", far, x)
+        return b.select(b.fcmp_ordered("<", size, c(x, ERF_SPLIT)), near, far)
 
     def pow(self, x: Any, y: Any) -> Any:
         """Return x**y, as the C library does."""
@@ -176,4 +198,4 @@ class Functions:
         return found
 
 
-__all__ = ["CONTRACT", "Functions"]
+__all__ = ["CONTRACT", "ULP", "Functions"]
