@@ -1,117 +1,211 @@
-"""Training steps a second: gradients by hand, in eager PyTorch and compiled, beside autograd, interleaved in one run.
+"""Training steps: forward, backward and update of several engines, interleaved in one run, beside the peak of a core.
 
-    python bench/steps.py [--rounds 20] [--steps 200]
+    python bench/steps.py [--cases 64x32 200x32 ...] [--rounds 15] [--starts] [--write]
 
-Every engine takes the same steps from the same parameters on the same minibatches. A round gives each of them
-`--steps` steps, one engine after the other, so that a busy moment of the machine falls on all alike; the figure is the
-median over the rounds, and the ratio is the median of the rounds' ratios. One thread. Taking the rows of a minibatch
-out of the data is part of a step.
+Every engine is a process of its own, on one core, and takes the same steps from the same parameters on the same
+minibatches of the built-in names; taking the rows out of the data is part of a step. A round asks each of them for
+about `ROUND` seconds of steps, one after the other, so that a busy moment of the machine falls on all alike. Figures
+are medians over the rounds; a ratio is the median of the rounds' ratios. Beside them runs a loop of multiply-adds on
+registers: the peak of the core, of which the matrix products of a step take a share. With ``--starts`` each engine is
+also started with an empty cache and again with a full one, and the time to its first step is taken. ``--write`` writes
+`bench/results.json` and `docs/speed.md`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import handgrad
-from handgrad.data import build_dataset, load_words
-from handgrad.models.mlp import Parameters, atomic, fast, initialise
+from engines.cases import CASES, Case
+from engines.worker import MODULES
 
-LR = 0.1
-BATCH_SIZE = 32
-Step = Callable[[Parameters, Tensor, Tensor], None]
-Round = Callable[[Tensor], None]
-"""Takes a step for each row of indices (steps, batch size)."""
-
-
-def autograd_step(forward: Callable[..., atomic.Values | fast.Values]) -> Step:
-    """Return the step as people write it with autograd."""
-
-    def step(parameters: Parameters, Xb: Tensor, Yb: Tensor) -> None:
-        for p in parameters:
-            p.grad = None
-        forward(parameters, Xb, Yb).loss.backward()
-        for p in parameters:
-            p.data += -LR * p.grad
-
-    return step
+HERE = Path(__file__).resolve().parent
+ROUND = 0.15  # seconds that an engine gets in a round
+MOST = 2000  # steps in a round
+PLAIN, SCAN, OURS = "autograd", ("jax.jit + scan", "jax.jit + scan, one-hot"), "handgrad"
+AGREE = 1e-3  # how far from the plain engine's a loss may be after 50 steps, relatively
 
 
-def by_hand_step(parameters: Parameters, Xb: Tensor, Yb: Tensor) -> None:
-    """Do the step that `handgrad train` does."""
-    with torch.no_grad():
-        gradients = fast.backward(parameters, fast.forward(parameters, Xb, Yb), Xb, Yb)
-        for name, p in parameters._asdict().items():
-            p.add_(getattr(gradients, f"d{name}"), alpha=-LR)
+@dataclass
+class Engine:
+    """A worker, and what was measured of it."""
+
+    name: str
+    process: subprocess.Popen[str]
+    start: dict[str, float]
+    steps: int = 1  # of a round
+    seconds: list[float] = field(default_factory=list)  # a step, by round
+
+    def ask(self, seed: int, steps: int) -> dict[str, float]:
+        """Let it take steps."""
+        print(seed, steps, file=self.process.stdin, flush=True)
+        return _answer(self.name, self.process)
+
+    def end(self) -> float:
+        """End it, and return the MiB that it took at most."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        memory = _answer(self.name, self.process)["memory"]
+        self.process.wait()
+        return memory
 
 
-STEPS: dict[str, tuple[Step, bool]] = {
-    "autograd, atomic forward": (autograd_step(atomic.forward), True),
-    "autograd, library calls": (autograd_step(fast.forward), True),
-    "by hand": (by_hand_step, False),
-}
+def _answer(name: str, process: subprocess.Popen[str]) -> dict[str, float]:
+    line = process.stdout.readline() if process.stdout is not None else ""
+    if not line:
+        said = process.stderr.read() if process.stderr is not None else ""
+        raise SystemExit(f"{name} ended: {said.strip()[-2000:]}")
+    return dict(json.loads(line))
 
 
-def engines(start: Parameters, X: Tensor, Y: Tensor) -> dict[str, Round]:
-    """Return every engine, each with parameters of its own."""
-    found: dict[str, Round] = {}
-    for name, (step, needs_grad) in STEPS.items():
-        parameters = Parameters(*(p.clone().requires_grad_(needs_grad) for p in start))
-
-        def take(rows: Tensor, step: Step = step, parameters: Parameters = parameters) -> None:
-            for ix in rows:
-                step(parameters, X[ix], Y[ix])
-
-        found[name] = take
-    batch = (X[:BATCH_SIZE], Y[:BATCH_SIZE])
-    own = Parameters(*(p.clone() for p in start))
-    compiled = handgrad.compile(fast.forward, fast.backward, params=own, batch=batch, update=handgrad.SGD(lr=LR))
-
-    def run(rows: Tensor) -> None:
-        compiled.run(len(rows), X, Y, rows=rows)
-
-    found["compiled"] = run
-    return found
+def begin(name: str, case: Case, cache: Path) -> Engine:
+    """Start an engine on one core, and wait for its first step."""
+    cores = sorted(os.sched_getaffinity(0))[-2:] if "2 threads" in name else sorted(os.sched_getaffinity(0))[-1:]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
+        "TORCHINDUCTOR_FX_GRAPH_CACHE": "1", "HANDGRAD_CACHE": str(cache / "handgrad"), "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(cache / "jax"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+    }  # fmt: skip
+    command = [sys.executable, str(HERE / "engines/worker.py"), name, case.name, str(time.time())]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+    )  # fmt: skip
+    return Engine(name, process, _answer(name, process))
 
 
-def measure(n_hidden: int, rounds: int, steps: int) -> dict[str, list[float]]:
-    """Return the seconds a step of every round, by engine; the first round warms up and is dropped."""
-    dataset = build_dataset(load_words().words)
-    X, Y = map(torch.from_numpy, dataset.train)
-    start = initialise(len(dataset.vocabulary), 3, 10, n_hidden, generator=torch.Generator().manual_seed(1))
-    taking = engines(start, X, Y)
-    seconds: dict[str, list[float]] = {name: [] for name in taking}
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(rounds + 1):
-        rows = torch.randint(0, len(X), (steps, BATCH_SIZE), generator=generator)
-        for name, take in taking.items():
-            begin = time.perf_counter()
-            take(rows)
-            seconds[name].append((time.perf_counter() - begin) / steps)
-    return {name: measured[1:] for name, measured in seconds.items()}
+def engines_of(case: Case) -> list[str]:
+    """Return which engines run a case."""
+    return [name for name in MODULES if name != "handgrad, 2 threads" or case.name == "4096x1024"]
+
+
+def measure(case: Case, rounds: int, *, starts: bool) -> list[dict[str, Any]]:
+    """Return a row for each engine."""
+    engines: list[Engine] = []
+    cold, warm = dict[str, dict[str, float]](), dict[str, dict[str, float]]()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in engines_of(case):
+            cache = Path(folder) / str(len(engines))
+            engine = begin(name, case, cache)
+            cold[name] = engine.start
+            if starts:
+                engine.end()
+                engine = begin(name, case, cache)
+                warm[name] = engine.start
+            engines.append(engine)
+        _check_that_they_agree(engines)
+        for engine in engines:  # warm, and find out how many steps fit into a round
+            for seed in (1, 2):
+                taken = engine.ask(seed, engine.steps)["seconds"]
+                engine.steps = max(1, min(MOST, int(engine.steps * ROUND / taken)))
+        for seed in range(rounds):
+            for engine in engines:
+                engine.seconds.append(engine.ask(seed, engine.steps)["seconds"] / engine.steps)
+        memory = {engine.name: engine.end() for engine in engines}
+    return [_row(case, e, engines) | _starts(cold[e.name], warm.get(e.name)) | {"peak_memory_mib": memory[e.name]}
+            for e in engines]  # fmt: skip
+
+
+def _check_that_they_agree(engines: list[Engine]) -> None:
+    """End the run if an engine does not take the steps of the others: its time would mean nothing."""
+    losses = {engine.name: engine.ask(0, 49)["loss"] for engine in engines if engine.name != "peak"}
+    plain = losses[PLAIN]
+    wrong = [f"{name} {loss:.6f}" for name, loss in losses.items() if not abs(loss - plain) <= AGREE * plain]
+    if wrong:
+        raise SystemExit(f"after 50 steps the loss of {PLAIN} is {plain:.6f}, and of {', '.join(wrong)}")
+
+
+def _starts(cold: dict[str, float], warm: dict[str, float] | None) -> dict[str, float | None]:
+    """Return the seconds to the first step, from the start of the process and from the end of its imports."""
+    return {
+        "first_step_cold_s": cold["first_step"],
+        "first_step_cold_after_imports_s": cold["after_imports"],
+        "first_step_warm_s": warm and warm["first_step"],
+        "first_step_warm_after_imports_s": warm and warm["after_imports"],
+    }
+
+
+def _row(case: Case, engine: Engine, engines: list[Engine]) -> dict[str, Any]:
+    by_name = {e.name: e.seconds for e in engines}
+
+    def ratio(other: list[float]) -> float:
+        return statistics.median(a / b for a, b in zip(other, engine.seconds, strict=True))
+
+    scan = [by_name[name] for name in SCAN if name in by_name]
+    best_scan = min(scan, key=statistics.median, default=None)
+    row: dict[str, Any] = {
+        "engine": engine.name,
+        "case": case.name,
+        "H": case.sizes["n_hidden"],
+        "B": case.batch_size,
+        "us": statistics.median(engine.seconds) * 1e6,
+        "ratio_to_autograd": ratio(by_name[PLAIN]),
+        "ratio_to_jax_scan": None if best_scan is None else ratio(best_scan),
+        "share_of_peak": None,
+    }
+    if case.model == "mlp" and engine.name != "peak":
+        a_core = [2**20 / s for s in by_name["peak"]]  # multiply-adds a second
+        share = (case.multiply_adds / s / p for s, p in zip(engine.seconds, a_core, strict=True))
+        row["share_of_peak"] = statistics.median(share)
+    return row
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the rows of a case as text."""
+    lines = [f"{'engine':26} {'us a step':>10} {'x autograd':>10} {'x jax scan':>10} {'of peak':>8} {'MiB':>6} "
+             f"{'cold s':>7} {'warm s':>7}"]  # fmt: skip
+    for row in rows:
+        if row["engine"] == "peak":
+            lines.append(f"peak of a core: {2 * 2**20 / row['us'] / 1e3:.0f} GFLOP/s")
+            continue
+        share = "" if row["share_of_peak"] is None else f"{row['share_of_peak']:.0%}"
+        warm = "" if row["first_step_warm_s"] is None else f"{row['first_step_warm_s']:.1f}"
+        lines.append(f"{row['engine']:26} {row['us']:10.1f} {row['ratio_to_autograd']:9.1f}x "
+                     f"{row['ratio_to_jax_scan']:9.2f}x {share:>8} {row['peak_memory_mib']:6.0f} "
+                     f"{row['first_step_cold_s']:7.1f} {warm:>7}")  # fmt: skip
+    return "\n".join(lines)
+
+
+def versions() -> str:
+    """Return what was measured with what."""
+    from importlib.metadata import version
+
+    cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")), platform.processor())  # fmt: skip
+    named = ", ".join(f"{name} {version(name)}" for name in ("torch", "jax", "llvmlite"))
+    return f"{cpu}, {os.cpu_count()} cores; Python {platform.python_version()}, {named}"
 
 
 def main() -> None:
-    """Measure both sizes of the exercise and print a row for each engine."""
+    """Measure, and print a table for each case."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--starts", action="store_true", help="also measure first steps with an empty cache")
+    parser.add_argument("--write", action="store_true", help="write bench/results.json and docs/speed.md")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, one thread, {arguments.rounds} rounds of {arguments.steps} steps")
-    print(f"{'n_hidden':>8} {'batch':>5}  {'engine':26} {'us a step':>10} {'steps/s':>8} {'ratio':>6}")
-    for n_hidden in (64, 200):
-        seconds = measure(n_hidden, arguments.rounds, arguments.steps)
-        plain = seconds["autograd, atomic forward"]
-        for name, measured in seconds.items():
-            median = statistics.median(measured)
-            ratio = statistics.median(p / m for p, m in zip(plain, measured, strict=True))
-            print(f"{n_hidden:8} {BATCH_SIZE:5}  {name:26} {median * 1e6:10.0f} {1 / median:8.0f} {ratio:5.2f}x")
+    about = versions()
+    print(about, flush=True)
+    rows: list[dict[str, Any]] = []
+    for name in arguments.cases:
+        found = measure(CASES[name], arguments.rounds, starts=arguments.starts)
+        rows += found
+        print(f"\n{name}\n{table(found)}", flush=True)
+    if arguments.write:
+        (HERE / "results.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

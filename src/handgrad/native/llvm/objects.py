@@ -48,12 +48,13 @@ def object_of(text: str) -> bytes:
     key = key_of("object", processor(), text)
     known = read(key)
     if known is None:
-        known = _compiled(text)
+        known = compiled(text)
         write(key, known)
     return known
 
 
-def _compiled(text: str) -> bytes:
+def compiled(text: str) -> bytes:
+    """Return the object code of LLVM IR, compiled now."""
     machine = _machine()
     module = llvm.parse_assembly(text)
     module.verify()
