@@ -201,6 +201,12 @@ class Builder:
         name = {ir.FloatType: "f32", ir.DoubleType: "f64"}.get(type(scalar)) or f"i{scalar.width}"
         return f"v{type_.count}{name}" if isinstance(type_, ir.VectorType) else name
 
+    def prefetch(self, base: Any, index: Any, scalar: Any) -> None:
+        """Bring a number that will be read soon into the cache."""
+        place = self.ir.bitcast(self.address(base, index, scalar), I8.as_pointer())
+        read, keep, data = (ir.Constant(I32, k) for k in (0, 3, 1))
+        self.call("llvm.prefetch.p0", ir.VoidType(), [place, read, keep, data])
+
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """Return a * b + c, rounded once."""
         return self.intrinsic("fma", *self.alike(a, b, c))

@@ -50,9 +50,10 @@ def ir_of(
     team.begin(arena, *place)
 
     def feed(number: Any) -> None:
+        following = builder.lesser(builder.ir.add(number, builder.i64(1)), builder.ir.sub(steps, builder.i64(1)))
         for k, one in enumerate(fed):
             base = builder.ir.load(builder.ir.gep(data, [builder.i64(k)]))
-            _feed(builder, layout, arena, one, base, rows, number)
+            _feed(builder, layout, arena, one, base, rows, number, following)
 
     def keep_loss(number: Any) -> None:
         if loss is not None:
@@ -94,8 +95,8 @@ def _nest(builder: Builder, layout: Layout, name: str, nest: Nest, division: Div
     builder.finish()
 
 
-def _feed(b: Builder, layout: Layout, arena: Any, fed: Fed, base: Any, rows: Any, number: Any) -> None:
-    """Copy what a step reads of a longer array to its place in the arena."""
+def _feed(b: Builder, layout: Layout, arena: Any, fed: Fed, base: Any, rows: Any, number: Any, following: Any) -> None:
+    """Copy what a step reads of a longer array to its place in the arena, and call for what the following one reads."""
     kind: Any = b.real if fed.array.kind == "float" else I32
     slot, shape = layout.slots[fed.array], fed.array.shape
     target = b.ir.gep(arena, [b.i64(slot.offset)])
@@ -105,9 +106,13 @@ def _feed(b: Builder, layout: Layout, arena: Any, fed: Fed, base: Any, rows: Any
     row = math.prod(shape[1:])
     inner = contiguous_part(shape, slot.strides)
 
+    def source_of(step: Any, index: Any) -> Any:
+        place = b.ir.add(b.ir.mul(step, b.i64(shape[0])), index)
+        return b.ir.mul(b.ir.sext(b.load(b.ir.bitcast(rows, I8.as_pointer()), place, I32), I64), b.i64(row))
+
     def one(index: Any) -> None:
-        place = b.ir.add(b.ir.mul(number, b.i64(shape[0])), index)
-        source = b.ir.mul(b.ir.sext(b.load(b.ir.bitcast(rows, I8.as_pointer()), place, I32), I64), b.i64(row))
+        source = source_of(number, index)
+        b.prefetch(base, source_of(following, index), kind)
         start = b.ir.mul(index, b.i64(slot.strides[0]))
 
         def run(first: Any, offset: Any) -> None:
