@@ -179,6 +179,66 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+PAGE = """# Speed
+
+A training step is forward, backward, update, and taking the rows of a minibatch out of the data. Written by
+`python bench/steps.py {arguments}` (`make bench`), which needs no other machine than yours: every engine is a process on one
+core, all take the same steps on the same minibatches, and rounds of about {round} s alternate between them. Figures are
+medians of the rounds, ratios are medians of the rounds' ratios. After 50 steps the losses of all must agree to {agree:g}, or
+nothing is printed. *Of peak* is the share of the multiply-adds that a core can do in registers which the matrix products of
+a step use. *Cold* and *warm* are the seconds from the start of the process to the end of its first step, with an empty
+cache and with a full one; behind them, from the end of its imports. Memory is the largest that the process had.
+
+{about}
+
+{tables}
+* `autograd`: the forward in atomic steps as the exercise has it, `loss.backward()`, a loop over the parameters.
+* `autograd, library calls`: a call of `torch.nn.functional` for each layer.
+* `torch.compile`: forward and backward by `torch.compile(fullgraph=True, dynamic=False)`, and one fused update.
+* `by hand`: forward and backward by hand in eager PyTorch; `torch.compile, by hand`: the same with the update in one graph.
+* `jax.jit`: a jitted step with donated parameters; `+ scan`: all steps of a round in one `lax.scan`; `one-hot`: the embedding
+  as a product with one-hot rows.
+* `handgrad`: `handgrad.compile` of forward and backward by hand, {our_round} steps a call at most.
+"""
+TITLES = {
+    "attention": "A Transformer block on the names: width 64, context 16, batch 32, MLP of 256, 4 heads",
+}
+
+
+def page(about: str, rows: list[dict[str, Any]], arguments: str) -> str:
+    """Return the rows as a page of Markdown."""
+    tables = []
+    for name in dict.fromkeys(row["case"] for row in rows):
+        of_case = [row for row in rows if row["case"] == name]
+        peak = next(row["us"] for row in of_case if row["engine"] == "peak")
+        first = of_case[0]
+        title = TITLES.get(name, f"The names model: {first['H']} hidden, batch {first['B']}")
+        tables.append(
+            f"## {title}\n\nPeak of a core: {2 * 2**20 / peak / 1e3:.0f} GFLOP/s.\n\n"
+            "| engine | µs a step | × autograd | × best jax scan | of peak | MiB | cold s | warm s |\n"
+            "|---|---:|---:|---:|---:|---:|---:|---:|\n"
+        )
+        tables += [_line(row) for row in of_case if row["engine"] != "peak"]
+        tables.append("\n")
+    return PAGE.format(
+        about=about, tables="".join(tables), arguments=arguments, round=ROUND, agree=AGREE, our_round=MOST
+    )
+
+
+def _line(row: dict[str, Any]) -> str:
+    share = "" if row["share_of_peak"] is None else f"{row['share_of_peak']:.0%}"
+    starts = [
+        "" if row[f"first_step_{kind}_s"] is None
+        else f"{row[f'first_step_{kind}_s']:.1f} ({row[f'first_step_{kind}_after_imports_s']:.2f})"
+        for kind in ("cold", "warm")
+    ]  # fmt: skip
+    digits = 1 if row["us"] < 1000 else 0
+    return (
+        f"| {row['engine']} | {row['us']:,.{digits}f} | {row['ratio_to_autograd']:.1f} | {row['ratio_to_jax_scan']:.2f} | "
+        f"{share} | {row['peak_memory_mib']:.0f} | {starts[0]} | {starts[1]} |\n"
+    )
+
+
 def versions() -> str:
     """Return what was measured with what."""
     from importlib.metadata import version
@@ -206,6 +266,7 @@ def main() -> None:
         print(f"\n{name}\n{table(found)}", flush=True)
     if arguments.write:
         (HERE / "results.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+        (HERE.parent / "docs/speed.md").write_text(page(about, rows, " ".join(sys.argv[1:])))
 
 
 if __name__ == "__main__":
