@@ -181,13 +181,14 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 PAGE = """# Speed
 
-A training step is forward, backward, update, and taking the rows of a minibatch out of the data. Written by
-`python bench/steps.py {arguments}` (`make bench`), which needs no other machine than yours: every engine is a process on one
-core, all take the same steps on the same minibatches, and rounds of about {round} s alternate between them. Figures are
-medians of the rounds, ratios are medians of the rounds' ratios. After 50 steps the losses of all must agree to {agree:g}, or
-nothing is printed. *Of peak* is the share of the multiply-adds that a core can do in registers which the matrix products of
-a step use. *Cold* and *warm* are the seconds from the start of the process to the end of its first step, with an empty
-cache and with a full one; behind them, from the end of its imports. Memory is the largest that the process had.
+A training step is forward, backward, update, and taking the rows of a minibatch out of the data. This page was
+written by `python bench/steps.py {arguments}`. Every engine is a process on one core; all take the same steps on
+the same minibatches, and rounds of about {round} s alternate between them. Figures are medians of the rounds,
+ratios are medians of the rounds' ratios. After 50 steps the losses of all must agree to {agree:g}, or nothing is
+printed. *Of peak* is the share of the multiply-adds that a core can do in registers which the matrix products of a
+step use. *Cold* and *warm* are the seconds from the start of the process to the end of its first step, with an
+empty cache and with a full one; behind them, from the end of its imports. MiB is the most memory that the process
+had.
 
 {about}
 
@@ -195,9 +196,10 @@ cache and with a full one; behind them, from the end of its imports. Memory is t
 * `autograd`: the forward in atomic steps as the exercise has it, `loss.backward()`, a loop over the parameters.
 * `autograd, library calls`: a call of `torch.nn.functional` for each layer.
 * `torch.compile`: forward and backward by `torch.compile(fullgraph=True, dynamic=False)`, and one fused update.
-* `by hand`: forward and backward by hand in eager PyTorch; `torch.compile, by hand`: the same with the update in one graph.
-* `jax.jit`: a jitted step with donated parameters; `+ scan`: all steps of a round in one `lax.scan`; `one-hot`: the embedding
-  as a product with one-hot rows.
+* `by hand`: forward and backward by hand in eager PyTorch; `torch.compile, by hand`: the same with the update in
+  one graph.
+* `jax.jit`: a jitted step with donated parameters; `+ scan`: all steps of a round in one `lax.scan`; `one-hot`: the
+  embedding as a product with one-hot rows.
 * `handgrad`: `handgrad.compile` of forward and backward by hand, {our_round} steps a call at most.
 """
 TITLES = {
@@ -215,7 +217,7 @@ def page(about: str, rows: list[dict[str, Any]], arguments: str) -> str:
         title = TITLES.get(name, f"The names model: {first['H']} hidden, batch {first['B']}")
         tables.append(
             f"## {title}\n\nPeak of a core: {2 * 2**20 / peak / 1e3:.0f} GFLOP/s.\n\n"
-            "| engine | µs a step | × autograd | × best jax scan | of peak | MiB | cold s | warm s |\n"
+            "| engine | us a step | x autograd | x best jax scan | of peak | MiB | cold s | warm s |\n"
             "|---|---:|---:|---:|---:|---:|---:|---:|\n"
         )
         tables += [_line(row) for row in of_case if row["engine"] != "peak"]
@@ -233,10 +235,11 @@ def _line(row: dict[str, Any]) -> str:
         for kind in ("cold", "warm")
     ]  # fmt: skip
     digits = 1 if row["us"] < 1000 else 0
-    return (
-        f"| {row['engine']} | {row['us']:,.{digits}f} | {row['ratio_to_autograd']:.1f} | {row['ratio_to_jax_scan']:.2f} | "
-        f"{share} | {row['peak_memory_mib']:.0f} | {starts[0]} | {starts[1]} |\n"
-    )
+    cells = [
+        row["engine"], f"{row['us']:,.{digits}f}", f"{row['ratio_to_autograd']:.1f}", f"{row['ratio_to_jax_scan']:.2f}",
+        share, f"{row['peak_memory_mib']:.0f}", *starts,
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |\n"
 
 
 def versions() -> str:

@@ -39,7 +39,7 @@ def test_the_examples_of_docstrings_run(name: str) -> None:
     assert failed == 0
 
 
-@pytest.mark.parametrize(("page", "fewest"), [("README.md", 20), ("docs/derive.md", 5)])
+@pytest.mark.parametrize(("page", "fewest"), [("README.md", 20), ("docs/derive.md", 5), ("docs/compile.md", 10)])
 def test_the_examples_of_a_page_run(page: str, fewest: int) -> None:
     failed, attempted = doctest.testfile(str(ROOT / page), module_relative=False, encoding="utf-8")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from handgrad.cli.app import app
@@ -72,6 +73,17 @@ def test_a_native_run_draws_the_minibatches_of_an_eager_one(tmp_path: Path) -> N
     states = [train(new_run(tmp_path / engine, replace(SMALL, engine=engine))) for engine in ("eager", "native")]
 
     assert states[0].draws.tolist() == states[1].draws.tolist()
+
+
+def test_a_native_run_of_two_threads_has_the_bits_of_one(tmp_path: Path) -> None:
+    made = []
+    for threads in (1, 2):
+        run = new_run(tmp_path / str(threads), replace(SMALL, n_hidden=512, steps=20, threads=threads))
+        train(run)
+        made.append(load_file(run.path / "checkpoint.safetensors"))
+
+    assert made[0].keys() == made[1].keys()
+    assert all(made[0][name].tobytes() == made[1][name].tobytes() for name in made[0])
 
 
 def test_the_same_native_run_twice_gives_the_same_bits(tmp_path: Path) -> None:

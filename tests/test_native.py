@@ -360,6 +360,51 @@ def test_what_has_no_native_form_runs_in_eager_pytorch_and_says_so(update: Any) 
         eager.step(X[:8], Y[:8] + 5)
 
 
+def test_what_depends_on_a_number_taken_out_of_a_tensor_is_not_compiled() -> None:
+    def forward(w: Tensor, x: Tensor) -> Tensor:
+        h = x @ w
+        largest = h.abs().max().item()
+        return (h / largest).sum() if h.sum() > 0 else h.sum()
+
+    def backward(w: Tensor, x: Tensor) -> Tensor:
+        h = x @ w
+        scale = 1 / h.abs().max().item() if h.sum() > 0 else 1
+        return scale * x.sum(0)[:, None].expand_as(w)
+
+    w, x = torch.ones(3, 2), torch.rand(5, 3)
+    with pytest.raises(NoLoweringError, match=r"test_native.py:\d+: .*largest = .*a number is taken out of a tensor"):
+        handgrad.compile(forward, backward, params=w, batch=(x,), fallback=False)
+    with pytest.warns(UserWarning, match="a number is taken out"):
+        step = handgrad.compile(forward, backward, params=w, batch=(x,))
+    for given in (x, 3 * x, -x):
+        assert step.loss(given) == pytest.approx(forward(w, given).item(), rel=1e-5)
+        np.testing.assert_allclose(step.gradients(given)["dw"], backward(w, given).numpy(), rtol=1e-5)
+
+
+def test_what_a_derived_backward_would_fix_runs_by_autograd_in_eager() -> None:
+    def dropping(w: Tensor, x: Tensor) -> Tensor:
+        mask = torch.rand(2) < 0.5
+        return ((x @ w) * mask).sum()
+
+    def scaled(w: Tensor, x: Tensor) -> Tensor:
+        h = x @ w
+        return (h / h.abs().max().item()).sum()
+
+    x = torch.rand(5, 3)
+    with pytest.warns(
+        UserWarning, match=r"`torch.rand\(2\)` draws other numbers in every step; the steps run in eager"
+    ):
+        step = handgrad.compile(dropping, params=torch.ones(3, 2), batch=(x,))
+    assert len({step.loss(x) for _ in range(20)}) > 1
+    with pytest.warns(UserWarning, match="a number is taken out of a tensor"):
+        step = handgrad.compile(scaled, params=torch.ones(3, 2), batch=(x,))
+    for given in (x, 5 * x + 1):
+        assert step.loss(given) == pytest.approx(scaled(torch.ones(3, 2), given).item(), rel=1e-5)
+        largest = (given @ torch.ones(3, 2)).abs().max()
+        right = given.sum(0)[:, None].expand(3, 2) / largest
+        np.testing.assert_allclose(step.gradients(given)["dw"], right.numpy(), rtol=1e-5)
+
+
 def test_functions_that_do_not_fit_together_are_refused() -> None:
     x = torch.randn(4, 3)
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,9 @@ from torch import Tensor
 
 import handgrad
 from handgrad.errors import CompileError
-from handgrad.native import cache
+from handgrad.native import cache, planning
 from handgrad.native.draws import Draws
 from handgrad.native.executor import Executor
-from handgrad.native.llvm import objects
 from handgrad.native.plan import Plan
 
 
@@ -48,10 +48,34 @@ def one_step() -> float:
 
 def test_code_that_was_compiled_before_is_not_compiled_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = one_step()
-    monkeypatch.setattr(objects, "compiled", lambda _: pytest.fail("compiled again"))
+    monkeypatch.setattr(planning, "object_of", lambda _: pytest.fail("compiled again"))
 
     assert one_step() == first
     assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_differs_anywhere_is_another_entry() -> None:
+    def loss_of(target: Tensor, power: float, update: Any, rows: int = 8, size: int = 3) -> tuple[float, ...]:
+        def forward(w: Tensor, x: Tensor) -> Tensor:
+            return ((x @ w - target).abs() ** power).mean()
+
+        w = torch.full((size, 1), 0.5)
+        step = handgrad.compile(forward, params=w, batch=(torch.ones(rows, size),), update=update)
+        return step.step(torch.ones(rows, size)), *w.flatten().tolist()
+
+    target = torch.tensor([0.0])
+    asked = [
+        (target, 2.0, handgrad.SGD(0.1)), (target + 1, 2.0, handgrad.SGD(0.1)), (target, 3.0, handgrad.SGD(0.1)),
+        (target, 2.0, handgrad.SGD(0.2)), (target, 2.0, handgrad.SGD(0.1, weight_decay=0.5)),
+        (target, 2.0, handgrad.AdamW(0.1)), (target, 2.0, handgrad.SGD(0.1, max_norm=0.1)),
+        (target, 2.0, handgrad.SGD(0.1), 8, 4),
+    ]  # fmt: skip
+
+    first = [loss_of(*one) for one in asked]
+
+    assert len(set(first)) == len(asked)
+    assert [loss_of(*one) for one in asked] == first
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", b"\0" * 5000])

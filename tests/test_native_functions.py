@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,13 @@ def test_a_function_is_within_its_bound_at_every_number(name: str, real: Any) ->
         truth = exact(name, x) if real == np.float64 else getattr(torch, name)(torch.from_numpy(x).double()).numpy()
     assert found.dtype == real
     assert_close(found, truth, ULP[name][real == np.float64], x)
+
+
+def test_the_page_states_these_bounds() -> None:
+    page = (Path(__file__).parent.parent / "docs/compile.md").read_text()
+
+    for name, (single, double) in ULP.items():
+        assert f"| `{name}` | {single} | {double} |" in page
 
 
 def exact(name: str, x: Numbers) -> Numbers:

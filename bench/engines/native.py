@@ -11,7 +11,7 @@ import torch
 import handgrad
 from engines.cases import LR, Case, Numbers
 from handgrad.models import MODELS
-from handgrad.native.llvm.objects import Code, compiled, vector_bytes
+from handgrad.native.llvm.objects import Code, object_of, vector_bytes
 
 Take = Callable[[Numbers], float]
 
@@ -78,7 +78,7 @@ def peak(_: Case) -> Take:
                      + [f"  %s{c} = fadd {vector} %s{c - 1}, %b{c}" for c in range(2, CHAINS)])  # fmt: skip
     text = PEAK.format(phis=phis, work=work, sums=sums, vector=vector, suffix=suffix, last=CHAINS - 1)
     text = f'target triple = "{llvm.get_default_triple()}"\n' + text.replace("@peak", "@run")
-    code = Code.of(compiled(text))
+    code = Code.of(object_of(text))
     run = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_int64)(code.address)
     each = (1 << 20) // (CHAINS * lanes)
 

@@ -67,7 +67,7 @@ def train(
     ] = 0,
     log_every: Annotated[int, typer.Option(help="Steps in a line of metrics.jsonl.")] = 100,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 1000,
-    threads: Annotated[int, typer.Option(help="Threads of PyTorch.")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads that share a step.")] = 1,
     plots: Annotated[bool, typer.Option("--plots", help="Draw the run as PNG files at the end.")] = False,
     names: Annotated[int, typer.Option(help="Words to sample at the end.", min=0)] = 20,
     as_json: AsJson = False,

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handgrad.errors import CompileError
-from handgrad.native.capture import SITE, Place
+from handgrad.errors import CompileError, NoLoweringError
+from handgrad.graph import Graph, Value
+from handgrad.native.capture import SITE, TAKEN_OUT, Place
 
 Flat = Callable[..., Sequence[Tensor]]  # (*parameters, *batch) -> (loss, *gradients)
 
@@ -63,6 +64,7 @@ def flat(
     Raises:
         CompileError: the functions do not fit together.
         NoRuleError, DeriveError: the backward could not be derived.
+        NoLoweringError: it would be right for one call only: numbers are drawn, or taken out of tensors.
     """
     if backward is None:
         return _derived(forward, parameters, batch)
@@ -150,6 +152,31 @@ def _gradients(returned: Any, parameters: Parameters, tensors: Sequence[Tensor])
     return found[: len(tensors)]
 
 
+def by_autograd(forward: Callable[..., Any], parameters: Parameters) -> Flat:
+    """Return a forward and its gradients by autograd as one function of plain tensors."""
+    count = len(parameters.tensors)
+
+    def both(*tensors: Tensor) -> Sequence[Tensor]:
+        leaves = [x.detach().requires_grad_() for x in tensors[:count]]
+        with torch.enable_grad():
+            loss = loss_of(forward(**_arguments(forward, parameters, leaves, tensors[count:])))
+            found = torch.autograd.grad(loss, leaves, allow_unused=True)
+        return [loss.detach(), *(torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True))]
+
+    return both
+
+
+def _check_that_nothing_is_fixed(graph: Graph, output: Value, given: set[Value]) -> None:
+    """Raise NoLoweringError if a replay would do something as it was recorded, whatever it is given."""
+    known = graph.ancestors(output)
+    for step in graph.steps:
+        if (step.is_random or step.generator_state is not None) and not known.isdisjoint(step.made):
+            raise NoLoweringError(f"{step.site}: `{step.text}` draws other numbers in every step")
+    for escape in graph.escapes:
+        if not given.isdisjoint(graph.ancestors(escape.value)):
+            raise NoLoweringError(f"{escape.site}: {TAKEN_OUT}")
+
+
 def _derived(forward: Callable[..., Any], parameters: Parameters, batch: Sequence[Tensor]) -> Flat:
     from handgrad.deriver.derivation import derive_graph
     from handgrad.graph import Replay, Step
@@ -174,8 +201,9 @@ def _derived(forward: Callable[..., Any], parameters: Parameters, batch: Sequenc
     graph, output = tracer.recording, tracer.known_value(loss)
     if output is None:
         raise CompileError("forward did nothing with tensors that could be seen: its source must be in a file")
-    backward = derive_graph(graph, [output])
     known = [tracer.known_value(x) for x in (*leaves, *inputs)]
+    _check_that_nothing_is_fixed(graph, output, {value for value in known if value is not None})
+    backward = derive_graph(graph, [output])
     of = {value: name for name, value in zip(parameters.names, known, strict=False) if value is not None}
 
     def both(*tensors: Tensor) -> Sequence[Tensor]:

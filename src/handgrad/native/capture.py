@@ -1,12 +1,13 @@
 """One step of training as a list of ATen calls without writes: what lowering reads.
 
-The user's code runs once, on the given inputs. `make_fx` of PyTorch records the calls, and `functionalize` turns writes
-in place, also through views, into new values.
+The user's code runs once, on the given inputs, and a dispatch mode records the calls. PyTorch's `functionalize` turns
+writes in place, also through views, into new values. (`make_fx` records the same, and loads all of TorchDynamo for it.)
 """
 
 from __future__ import annotations
 
 import linecache
+import operator
 import sys
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
@@ -14,13 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.fx.traceback as fx_traceback
-from torch.fx import Node
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx import Graph, Node
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from handgrad.native.table import decompositions
+from handgrad.errors import NoLoweringError
+from handgrad.native.cache import key_of
+from handgrad.native.table import decomposition_of
 
+TAKEN_OUT = "a number is taken out of a tensor, and what is compiled would have this one in every step"
 _OURS = ("handgrad/native/", "/torch/", "<frozen")
 
 
@@ -46,6 +49,15 @@ class Capture:
     places: dict[Node, Place]
     constants: dict[str, torch.Tensor]
 
+    def digest(self) -> str:
+        """Return a sum of the calls, their arguments, and the tensors that are no inputs."""
+        texts = [f"{node} = {node.target}{node.args}{node.kwargs}" for node in self.calls]
+        tensors: list[str | bytes] = []
+        for name, x in self.constants.items():
+            numbers = x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            tensors += [name, f"{x.dtype} {tuple(x.shape)}", numbers.tobytes()]
+        return key_of(*texts, str(self.results), *tensors)
+
 
 SITE: ContextVar[Place | None] = ContextVar("SITE", default=None)
 """Where the operation stands that is replayed; without it, the stack tells."""
@@ -54,11 +66,14 @@ SITE: ContextVar[Place | None] = ContextVar("SITE", default=None)
 class _Watch(TorchFunctionMode):
     """Notes where each operation stands, and writes out `F.one_hot`, which looks for its largest index."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.place: Place | None = None
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         named = dict(kwargs or {})
-        place = SITE.get() or _place()
-        fx_traceback.set_stack_trace([f'File "{place.file}", line {place.line}\n    {place.text}'])
+        self.place = SITE.get() or _place()
         if func is torch.nn.functional.one_hot:
             index, *classes = args
             count = classes[0] if classes else named.get("num_classes", -1)
@@ -67,25 +82,97 @@ class _Watch(TorchFunctionMode):
         return func(*args, **named)
 
 
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records ATen calls as nodes; those that PyTorch writes with others, and that have no lowering here, as these."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: PyTorch would load TorchDynamo, a second, to keep it away from the method below."""
+        return False
+
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.watch, self.graph = watch, Graph()
+        self.places: dict[Node, Place] = {}
+        self.constants: dict[str, torch.Tensor] = {}
+        self._nodes: dict[int, Node] = {}
+        self._kept: list[torch.Tensor] = []  # so that no other tensor gets the id of one
+
+    def note(self, tensor: torch.Tensor, node: Node) -> None:
+        """Let a node stand for a tensor."""
+        self._nodes[id(tensor)] = node
+        self._kept.append(tensor)
+
+    def node_of(self, item: Any) -> Any:
+        """Return what was given, with nodes in the place of tensors."""
+        if isinstance(item, torch.Tensor):
+            if id(item) not in self._nodes:  # made of numbers, or of the user's surroundings
+                name = f"constant{len(self.constants)}"
+                self.constants[name] = item
+                self.note(item, self._placed(self.graph.create_node("get_attr", name)))
+            return self._nodes[id(item)]
+        if isinstance(item, (list, tuple)):
+            return type(item)([self.node_of(one) for one in item])
+        return item
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        named = kwargs or {}
+        if func is torch.ops.aten._local_scalar_dense.default and id(args[0]) in self._nodes:
+            raise NoLoweringError(f"{self.watch.place or 'the step'}: {TAKEN_OUT}")
+        simpler = decomposition_of(func)
+        with self:
+            found = NotImplemented if simpler is None else simpler(*args, **named)
+        if found is NotImplemented:
+            found = func(*args, **named)
+            given = {key: self.node_of(value) for key, value in named.items()}
+            node = self._placed(self.graph.create_node("call_function", func, self.node_of(tuple(args)), given))
+            self._note_all(found, node)
+        return found
+
+    def _placed(self, node: Node) -> Node:
+        if self.watch.place is not None:
+            self.places[node] = self.watch.place
+        return node
+
+    def _note_all(self, found: Any, node: Node) -> None:
+        if isinstance(found, torch.Tensor):
+            self.note(found, node)
+        elif isinstance(found, (list, tuple)):
+            for k, one in enumerate(found):
+                self._note_all(one, self._placed(self.graph.create_node("call_function", operator.getitem, (node, k))))
+
+
 def capture(function: Callable[..., Sequence[torch.Tensor]], inputs: Sequence[torch.Tensor]) -> Capture:
-    """Run ``function`` on ``inputs`` once and return what it does. It must take and return tensors."""
+    """Run ``function`` on ``inputs`` once and return what it does. It must take and return tensors.
 
-    def checked(*given: torch.Tensor) -> Sequence[torch.Tensor]:
-        with _Watch():
-            return function(*given)
+    Raises:
+        NoLoweringError: a number is taken out of a tensor: what depends on it cannot be compiled.
+    """
+    watch = _Watch()
+    recorder = _Recorder(watch)
+    given = [x.detach() for x in inputs]
+    places = [recorder.graph.placeholder(f"input{k}") for k in range(len(given))]
+    for tensor, node in zip(given, places, strict=True):
+        recorder.note(tensor, node)
 
-    plain = torch.func.functionalize(checked)
-    with fx_traceback.preserve_node_meta():
-        made = make_fx(plain, decompositions())(*(x.detach() for x in inputs))
-    made.graph.eliminate_dead_code()
-    nodes = list(made.graph.nodes)
-    results = nodes[-1].args[0]
+    def watched(*tensors: torch.Tensor) -> Sequence[torch.Tensor]:
+        with watch:
+            return function(*tensors)
+
+    with recorder:
+        results = torch.func.functionalize(watched)(*given)
+    several = list(results) if isinstance(results, (list, tuple)) else [results]
+    output = [recorder.node_of(result) for result in several]
+    recorder.graph.output(output)
+    recorder.graph.eliminate_dead_code()
+    nodes = list(recorder.graph.nodes)
     return Capture(
         calls=[node for node in nodes if node.op in ("call_function", "get_attr")],
-        inputs=[node for node in nodes if node.op == "placeholder"],
-        results=list(results) if isinstance(results, (list, tuple)) else [results],
-        constants={str(n.target): getattr(made, str(n.target)) for n in nodes if n.op == "get_attr"},
-        places={node: place for node in nodes if (place := _place_of(node)) is not None},
+        inputs=places,
+        results=output,
+        constants=recorder.constants,
+        places=recorder.places,
     )
 
 
@@ -98,10 +185,3 @@ def _place() -> Place:
         frame = frame.f_back
     file, line = frame.f_code.co_filename, frame.f_lineno
     return Place(file, line, linecache.getline(file, line).strip())
-
-
-def _place_of(node: Node) -> Place | None:
-    """Return the place that `_Watch` noted when a node was made."""
-    head, _, text = (node.stack_trace or "").partition("\n")
-    file, _, line = head.removeprefix('File "').partition('", line ')
-    return Place(file, int(line), text.strip()) if line.isdigit() else None

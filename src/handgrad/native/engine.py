@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from handgrad.errors import CompileError, NoLoweringError
-from handgrad.native.calling import Parameters, flat
+from handgrad.native.calling import Flat, Parameters, by_autograd, flat
 from handgrad.native.draws import Draws
 from handgrad.native.eager import EagerSteps
 from handgrad.native.executor import Executor
@@ -45,10 +45,11 @@ def compile(  # noqa: A001 as the field calls it
 
     A step runs on ``threads`` cores; by default on one if it is small, and else on as many as pay, and as
     ``torch.get_num_threads()`` allows. Results are the same bits for every number of threads. What is compiled is what
-    the functions do when they are called once: control flow that depends on numbers is fixed.
+    the functions do when they are called once.
 
-    Where an operation has no native form, a warning says which and where it stands, and the steps run in eager PyTorch
-    with the same results (``step.engine`` is then ``"eager"``); with ``fallback=False`` that is an error.
+    Where an operation has no native form, or a number is taken out of a tensor, a warning says which and where it
+    stands, and the steps run in eager PyTorch with the same results (``step.engine`` is then ``"eager"``); with
+    ``fallback=False`` that is an error.
 
     Raises:
         CompileError: the functions do not fit together.
@@ -91,17 +92,19 @@ class CompiledStep:
         if not batch or any(b.shape[:1] != batch[0].shape[:1] for b in batch):
             raise CompileError("batch is a tuple of tensors with the same number of rows: (Xb, Yb)")
         self.steps_done = 0
-        both = flat(forward, backward, parameters, batch)
+        both: Flat | None = None
         self._training: Steps
         self._new_judge: Callable[[], Steps]
         self._judge: Steps | None = None
         try:
+            both = flat(forward, backward, parameters, batch)
             planner = Planner(both, parameters, batch, self.dtype)
             plan = planner.plan(update)
         except NoLoweringError as error:
             if not fallback:
                 raise
             warnings.warn(f"{error}; the steps run in eager PyTorch", stacklevel=3)
+            both = both or by_autograd(forward, parameters)
             self.engine, self.threads = "eager", torch.get_num_threads()
             self._training = EagerSteps(both, parameters, batch, update)
             self._new_judge = partial(EagerSteps, both, parameters, batch, None)

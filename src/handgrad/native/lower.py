@@ -50,8 +50,7 @@ def _lowered(program: Program, captured: Capture, node: Node, made: dict[Node, A
     function = find(node.target)
     if function is None:
         raise NoLoweringError(
-            f"{captured.places.get(node, 'the step')}: {node.target} has no native form yet, of {len(set(LOWERINGS))} "
-            "that have one: the step runs in eager PyTorch instead"
+            f"{captured.places.get(node, 'the step')}: {node.target} has no native form; {len(set(LOWERINGS))} have one"
         )
     return function(program, *args, **named)
 

@@ -10,19 +10,20 @@ from torch import Tensor
 
 from handgrad.native.arrays import Array
 from handgrad.native.arrays import Tensor as Formula
+from handgrad.native.cache import code_of, key_of, read, write
 from handgrad.native.calling import Flat, Parameters
 from handgrad.native.capture import capture
 from handgrad.native.indices import Entry, Index, Var
 from handgrad.native.layout import Layout, layout_of
 from handgrad.native.llvm.builder import Machine
 from handgrad.native.llvm.compiler import Fed, arena_size, ir_of
-from handgrad.native.llvm.objects import object_of, vector_bytes
+from handgrad.native.llvm.objects import object_of, processor, vector_bytes
 from handgrad.native.loops import work_of
 from handgrad.native.lower import lower
 from handgrad.native.nests import nests_of
 from handgrad.native.plan import Place, Plan
 from handgrad.native.program import Program, Scatter, bodies_of, loads_of
-from handgrad.native.updates import Update, add_updates
+from handgrad.native.updates import SGD, AdamW, Update, add_updates
 
 
 class Planner:
@@ -33,7 +34,20 @@ class Planner:
         self._captured = capture(both, [*parameters.tensors, *batch])
 
     def plan(self, update: Update | None) -> Plan:
-        """Return the plan of a step that ends with ``update``; without one, it leaves the gradients."""
+        """Return the plan of a step that ends with ``update``, kept or made; without one, it leaves the gradients."""
+        if not isinstance(update, SGD | AdamW | None):  # one of somebody's own: what it does is not in its name
+            return self._made(update)
+        key = key_of("calls", code_of("native"), processor(), str(self.item), repr(update), self._captured.digest(),
+                     *map(repr, self.parameters.names),
+                     *(f"{x.dtype} {tuple(x.shape)}" for x in (*self.parameters.tensors, *self.batch)))  # fmt: skip
+        content = read(key)
+        if content is not None:
+            return Plan.from_bytes(content)
+        plan = self._made(update)
+        write(key, plan.to_bytes())
+        return plan
+
+    def _made(self, update: Update | None) -> Plan:
         program = Program()
         parameters = [program.give(tuple(x.shape), "float", name, "parameter")
                       for name, x in zip(self.parameters.names, self.parameters.tensors, strict=True)]  # fmt: skip
@@ -78,8 +92,8 @@ def plan_of(
         batch=[_place(layout, _array(b)) for b in batch],
         states=[_place(layout, _array(s)) for s in states],
         numbers=[_place(layout, _array(n)) for n in numbers],
-        loss=_place(layout, loss),
-        gradients=[_place(layout, g) for g in gradients],
+        loss=_place(layout, loss, "loss"),
+        gradients=[_place(layout, g, f"gradient {k}") for k, g in enumerate(gradients)],
         limits=[limits.get(_array(b)) for b in batch],
         constants=[(_place(layout, array), np.asarray(of)) for array, of in program.constants.items()],
         code=object_of(ir_of(nests, layout, machine, fed=fed, loss=loss)),
@@ -91,10 +105,10 @@ def _array(tensor: Formula) -> Array:
     return tensor.array
 
 
-def _place(layout: Layout, array: Array) -> Place:
+def _place(layout: Layout, array: Array, name: str | None = None) -> Place:
     slot = layout.slots[array]
-    return Place(str(array), "whole" if array.kind == "whole" else "float", array.shape, slot.offset, slot.strides,
-                 slot.size)  # fmt: skip
+    kind = "whole" if array.kind == "whole" else "float"
+    return Place(name or str(array), kind, array.shape, slot.offset, slot.strides, slot.size)
 
 
 def limits_of(program: Program) -> dict[Array, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 from handgrad.native.arrays import Tensor
@@ -36,12 +37,21 @@ def find(operation: Any) -> Lowering | None:
     return LOWERINGS.get(name) or LOWERINGS.get(bare) or LOWERINGS.get(_NEW_SHAPES.get(bare, ""))
 
 
-def decompositions() -> dict[Any, Callable[..., Any]]:
-    """Return PyTorch's own decompositions of the operations that have no lowering here."""
+def decomposition_of(operation: Any) -> Callable[..., Any] | None:
+    """Return how PyTorch writes an operation with others, if it has no lowering here."""
+    if find(operation) is not None:
+        return None
+    known = _decompositions().get(operation)
+    if known is not None:
+        return known
+    return operation.decompose if operation._can_decompose() else None
+
+
+@cache
+def _decompositions() -> dict[Any, Callable[..., Any]]:
     from torch._decomp import core_aten_decompositions
 
-    table: dict[Any, Callable[..., Any]] = {**core_aten_decompositions()}
-    return {operation: made for operation, made in table.items() if find(operation) is None}
+    return {**core_aten_decompositions()}
 
 
 def _fill() -> None:
@@ -49,4 +59,4 @@ def _fill() -> None:
         import handgrad.native.lowering  # noqa: F401
 
 
-__all__ = ["LOWERINGS", "Lowering", "Program", "Tensor", "decompositions", "find", "lowering"]
+__all__ = ["LOWERINGS", "Lowering", "Program", "Tensor", "decomposition_of", "find", "lowering"]

@@ -36,7 +36,7 @@ class Config:
     lock_step: int = 0  # compare all gradients with autograd every so many steps; 0: never
     log_every: int = 100  # steps in a line of metrics.jsonl
     checkpoint_every: int = 1000
-    threads: int = 1  # more do not help at these sizes, and another number may round differently
+    threads: int = 1  # more do not help at these sizes; in PyTorch another number may round differently
 
     def __post_init__(self) -> None:
         for field in fields(self):

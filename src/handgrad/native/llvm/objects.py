@@ -1,4 +1,4 @@
-"""From LLVM IR to machine code in memory, by way of object code that is kept on the disk."""
+"""From LLVM IR to object code, and from there to machine code in memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
-
-from handgrad.native.cache import key_of, read, write
 
 LEVEL = 2  # of optimisation: LLVM's -O2
 
@@ -44,17 +42,7 @@ def _machine() -> Any:
 
 
 def object_of(text: str) -> bytes:
-    """Return the object code of LLVM IR: what was kept, or compiled now."""
-    key = key_of("object", processor(), text)
-    known = read(key)
-    if known is None:
-        known = compiled(text)
-        write(key, known)
-    return known
-
-
-def compiled(text: str) -> bytes:
-    """Return the object code of LLVM IR, compiled now."""
+    """Return the object code of LLVM IR."""
     machine = _machine()
     module = llvm.parse_assembly(text)
     module.verify()

@@ -28,7 +28,7 @@ class Native:
         from handgrad.native.executor import Executor
 
         self._run, self._model = run, model
-        self._executor = Executor(_plan(run.config, state, model, with_update=True))
+        self._executor = Executor(_plan(run.config, state, model, with_update=True), run.config.threads)
         self._executor.load_parameters(self._ordered(state))
         self._executor.set_data(run.dataset.train)
         self._draws = Draws(state.draws)
