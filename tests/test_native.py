@@ -20,6 +20,8 @@ from torch import Tensor
 import handgrad
 from handgrad.errors import CompileError, NoLoweringError
 from handgrad.models import MODELS
+from handgrad.native import planning
+from handgrad.native.llvm.objects import object_of
 from handgrad.native.updates import SGD, AdamW
 from native_code import natively
 
@@ -269,6 +271,33 @@ def simple(w: Tensor, x: Tensor, i: Tensor) -> Tensor:
 def small() -> tuple[Any, Tensor, Tensor, Tensor]:
     w, x, i = torch.randn(4, 3), torch.randn(5, 3), torch.tensor([0, 3, 1, 1, 2])
     return handgrad.compile(simple, params=w, batch=(x, i)), w, x, i
+
+
+def test_the_steps_of_a_loop_share_their_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+    monkeypatch.setattr(planning, "object_of", lambda text: texts.append(text) or object_of(text))
+    monkeypatch.setenv("HANDGRAD_CACHE", "/dev/null")
+
+    def forward(p: tuple[Tensor, Tensor], X: Tensor) -> Tensor:
+        W, U = p
+        h = torch.zeros(X.shape[0], 5)
+        for t in range(X.shape[1]):
+            h = torch.tanh(X[:, t] @ W + h @ U)
+        return (h**2).mean()
+
+    params = (torch.randn(4, 5) / 2, torch.randn(5, 5) / 2)
+    found = []
+    for steps in (5, 10):
+        X = torch.randn(6, steps, 4)
+        step = handgrad.compile(forward, params=params, batch=(X,))
+        leaves = tuple(p.clone().requires_grad_() for p in params)
+        gradients = torch.autograd.grad(forward(leaves, X), leaves)
+        for own, right in zip(step.gradients(X).values(), gradients, strict=True):
+            np.testing.assert_allclose(own, right.numpy(), rtol=1e-4, atol=1e-6)
+        found.append(sum(text.count("define internal") for text in texts))
+        texts.clear()
+
+    assert found[1] == found[0]
 
 
 def test_what_does_not_fit_is_refused_before_anything_runs() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from types import CodeType
 from typing import Any, Literal
 
 import torch
@@ -155,9 +157,15 @@ class Backward:
 
     # -- running it
 
+    @cached_property
+    def _executable(self) -> tuple[Page, CodeType]:
+        """The lines as they are run, made once: whoever records a run sees nothing but the run."""
+        page = Page(self.forward, self.shares, by_path=False)
+        return page, compile(page.source(), "<derived>", "exec")
+
     def run(self, replay: Replay, seeds: dict[Value, Tensor] | None = None) -> dict[Value, Tensor]:
         """Execute the lines on the values of ``replay`` and return the gradients."""
-        page = Page(self.forward, self.shares, by_path=False)
+        page, code = self._executable
         space: dict[str, Any] = {"torch": torch, "F": F, "math": math}
         for name, item in self.scope.names.items():
             if not isinstance(item, Value):
@@ -178,9 +186,8 @@ class Backward:
                 space.setdefault(name, replay[item].detach())
         for output, given in (seeds or {}).items():
             space[f"d{self.scope.identifier(output)}"] = given.clone()
-        source = page.source()
         with torch.no_grad(), replay.default_dtype():
-            exec(compile(source, "<derived>", "exec"), space)  # noqa: S102 our own text, made from rules
+            exec(code, space)  # noqa: S102 our own text, made from rules
         return {value: space[name] for name, value in self._final.items()}
 
     def verify(self) -> float:

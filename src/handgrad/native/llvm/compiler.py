@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ import llvmlite.ir as ir
 from handgrad.native.arrays import Array
 from handgrad.native.layout import Layout
 from handgrad.native.llvm.builder import I8, I32, I64, Builder, Machine
+from handgrad.native.llvm.forms import Form, Start
 from handgrad.native.llvm.nests import NestWriter
 from handgrad.native.llvm.ranges import Part
 from handgrad.native.llvm.team import MEETING, Team
@@ -41,8 +42,12 @@ def ir_of(
     module = ir.Module("handgrad")
     builder = Builder(machine, module)
     divisions = [division_of(nest, machine.lanes, machine.registers) for nest in nests]
-    for number, (nest, division) in enumerate(zip(nests, divisions, strict=True)):
-        _nest(builder, layout, f"nest{number}", nest, division)
+    forms = [Form(nest, layout) for nest in nests]
+    names: dict[Hashable, str] = {}
+    for nest, form, division in zip(nests, forms, divisions, strict=True):
+        if form.key not in names:
+            names[form.key] = f"nest{len(names)}"
+            _nest(builder, layout, names[form.key], nest, form, division)
     team = Team(builder, layout.size)
     types = [I8.as_pointer(), I8.as_pointer().as_pointer(), I32.as_pointer(), I64, builder.real.as_pointer(), I64, I64]
     arena, data, rows, steps, losses, *place = builder.start("run", types)
@@ -63,8 +68,8 @@ def ir_of(
 
     def step(number: Any) -> None:
         team.alone(lambda: feed(number))
-        for k, division in enumerate(divisions):
-            run = partial(_run, builder, f"nest{k}", arena)
+        for form, division in zip(forms, divisions, strict=True):
+            run = partial(_run, builder, layout, names[form.key], arena, form.starts)
             if division is None:
                 team.alone(run)
             else:
@@ -77,8 +82,14 @@ def ir_of(
     return str(module)
 
 
-def _run(builder: Builder, name: str, *given: Any) -> None:
-    builder.call(name, ir.VoidType(), list(given))
+def _run(builder: Builder, layout: Layout, name: str, arena: Any, starts: Sequence[Start], *part: Any) -> None:
+    """Call the function of a nest."""
+    given: list[Any] = []
+    for array, element in starts:
+        width = 4 if array.kind == "whole" else builder.machine.item
+        offset = layout.slots[array].offset + element * width
+        given.append(builder.ir.gep(arena, [builder.i64(offset)], inbounds=True))
+    builder.call(name, ir.VoidType(), [*given, *part])
 
 
 def arena_size(layout: Layout) -> int:
@@ -86,12 +97,14 @@ def arena_size(layout: Layout) -> int:
     return layout.size + MEETING
 
 
-def _nest(builder: Builder, layout: Layout, name: str, nest: Nest, division: Division | None) -> None:
-    """Write a nest as a function of its own: the time that LLVM takes grows faster than a function's length."""
+def _nest(builder: Builder, layout: Layout, name: str, nest: Nest, form: Form, division: Division | None) -> None:
+    """Write the nests of a form as a function: the time that LLVM takes grows faster than a function's length."""
+    count = len(form.starts)
     bounds = [] if division is None else [I64, I64]
-    memory, *part = builder.start(name, [I8.as_pointer(), *bounds], apart=True)
-    memory.add_attribute("noalias")
-    NestWriter(builder, layout, memory, None if division is None else Part(division.variable, *part)).write(nest)
+    given = builder.start(name, [I8.as_pointer()] * count + bounds, apart=True)
+    starts = dict(zip(form.starts, given[:count], strict=True))
+    part = None if division is None else Part(division.variable, *given[count:])
+    NestWriter(builder, layout, starts, part).write(nest)
     builder.finish()
 
 

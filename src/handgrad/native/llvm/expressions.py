@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from handgrad.native.arrays import Array
 from handgrad.native.indices import Entry, Index, Quotient, Remainder, Var
 from handgrad.native.layout import Layout
 from handgrad.native.llvm.builder import CONTRACT, I1, I32, I64, Builder
+from handgrad.native.llvm.forms import Start
 from handgrad.native.llvm.functions import Functions
 from handgrad.native.program import entries_of
 from handgrad.native.scalars import FLOAT, TRUTH, WHOLE, Scalar
@@ -31,8 +32,9 @@ class Lanes:
 class Expressions:
     """Writes the code of expressions, each once in a scope."""
 
-    def __init__(self, builder: Builder, layout: Layout, arena: Any) -> None:
-        self.b, self.layout, self.arena = builder, layout, arena
+    def __init__(self, builder: Builder, layout: Layout, starts: Mapping[Start, Any]) -> None:
+        """Begin; ``starts`` holds the address of every start of a nest's form."""
+        self.b, self.layout, self.starts = builder, layout, starts
         self.functions = Functions(builder)
         self.variables: dict[Var, Any] = {}
         self.vector: Var | None = None  # the variable that runs along the lanes
@@ -226,9 +228,7 @@ class Expressions:
     def _load(self, node: Scalar, varies: bool) -> Any:
         if node.array in self.registers:
             return self.value(self.registers[node.array])
-        slot = self.layout.slots[node.array]
-        flat = slot.flat(node.position)
-        base = self.base(node.array)
+        base, flat = self.place(node.array, node.position)
         scalar = self._type(node.kind)
         if not varies:
             return self.b.load(base, self.index(flat), scalar)
@@ -239,9 +239,10 @@ class Expressions:
             return self.b.load(base, self.index(flat), self.b.vector(scalar), valid)
         return self._by_lanes(scalar, lambda: self.b.load(base, self.index(flat), scalar))
 
-    def base(self, array: Array) -> Any:
-        """Return where an array begins."""
-        return self.b.ir.gep(self.arena, [self.b.i64(self.layout.slots[array].offset)], inbounds=True)
+    def place(self, array: Array, position: Sequence[Index]) -> tuple[Any, Index]:
+        """Return an address, and how many elements after it a position in an array is."""
+        flat = self.layout.slots[array].flat(position)
+        return self.starts[array, flat.constant], flat - flat.constant
 
     def is_padded(self, array: Array, position: tuple[Index, ...]) -> bool:
         """Whether a whole vector can be read or written although the domain ends inside it."""
@@ -272,8 +273,7 @@ class Expressions:
 
     def store(self, value: Any, array: Array, position: tuple[Index, ...]) -> None:
         """Store a value at a place; a vector where the place runs with the lanes."""
-        flat = self.layout.slots[array].flat(position)
-        base = self.base(array)
+        base, flat = self.place(array, position)
         if self.vector is None or self.vector not in flat.variables:
             self.b.store(value, base, self.index(flat))
             return

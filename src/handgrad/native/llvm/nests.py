@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from handgrad.native.indices import Index, Var
 from handgrad.native.layout import Layout
 from handgrad.native.llvm.builder import I32, Builder
 from handgrad.native.llvm.expressions import Expressions, Lanes
+from handgrad.native.llvm.forms import Start
 from handgrad.native.llvm.products import ProductWriter
 from handgrad.native.llvm.ranges import Part, Ranges
 from handgrad.native.loops import PANEL, order_of
@@ -22,12 +23,13 @@ UNROLLED = 4  # vectors of a row that are written out instead of looped over
 class NestWriter:
     """Writes the code of a nest, or of a part of it."""
 
-    def __init__(self, builder: Builder, layout: Layout, arena: Any, part: Part | None = None) -> None:
-        self.b, self.layout, self.arena = builder, layout, arena
+    def __init__(self, builder: Builder, layout: Layout, starts: Mapping[Start, Any], part: Part | None = None) -> None:
+        """Begin; ``starts`` holds the address of every start of the nest's form."""
+        self.b, self.layout, self.starts = builder, layout, starts
         self._begin(part)
 
     def _begin(self, part: Part | None) -> None:
-        self.e = Expressions(self.b, self.layout, self.arena)
+        self.e = Expressions(self.b, self.layout, self.starts)
         self.ranges = Ranges(self.e, part)
 
     def write(self, nest: Nest) -> None:
@@ -173,17 +175,13 @@ class NestWriter:
             value = e.value(scatter.body)
             if e.vector is not None:
                 value = self.b.splat(value)
-            if scatter.adds:
-                flat = self.layout.slots[scatter.array].flat(scatter.position)
-                kind = self.b.real if scatter.array.kind == FLOAT else I32
-                valid = e.lanes.valid if e.lanes is not None else None
-                before = self.b.load(
-                    e.base(scatter.array), e.index(flat), self.b.vector(kind) if e.vector else kind, valid
-                )
-                value = self.b.combined("sum", before, value)
-            flat = self.layout.slots[scatter.array].flat(scatter.position)
+            base, flat = e.place(scatter.array, scatter.position)
             valid = e.lanes.valid if e.lanes is not None else None
-            self.b.store(value, e.base(scatter.array), e.index(flat), valid)
+            if scatter.adds:
+                kind = self.b.real if scatter.array.kind == FLOAT else I32
+                before = self.b.load(base, e.index(flat), self.b.vector(kind) if e.vector else kind, valid)
+                value = self.b.combined("sum", before, value)
+            self.b.store(value, base, e.index(flat), valid)
 
         if e.vector is None:
             self._loops(outer, add)

@@ -18,7 +18,6 @@ class ProductWriter:
     def __init__(self, ranges: Ranges, nest: Nest, product: Product) -> None:
         self.b, self.e, self.ranges = ranges.b, ranges.e, ranges
         self.nest, self.product = nest, product
-        self.layout = ranges.e.layout
         *self.batch, self.rows, self.columns = product.domain
         self.height, self.width = tile_of(product, self.b.lanes, self.b.machine.registers)
 
@@ -55,8 +54,7 @@ class ProductWriter:
         for slot in (s for row in slots for s in row):
             b.ir.store(b.constant(b.vector(b.real), 0.0), slot)
         left, right = product.left, product.right
-        left_flat = self.layout.slots[left.array].flat(left.position)
-        right_flat = self.layout.slots[right.array].flat(right.position)
+        (left_base, left_flat), (right_base, right_flat) = (e.place(x.array, x.position) for x in (left, right))
         places = [first if r == 0 else b.ir.add(first, b.i64(r), flags=("nsw",)) for r in range(height)]
         unroll = next(u for u in (4, 3, 2, 1) if product.k.extent % u == 0)
 
@@ -68,10 +66,10 @@ class ProductWriter:
                     for lanes in contexts:
                         with e.at(lanes):
                             valid = None if e.is_padded(right.array, right.position) else lanes.valid
-                            vectors.append(b.load(e.base(right.array), e.index(right_flat), b.vector(b.real), valid))
+                            vectors.append(b.load(right_base, e.index(right_flat), b.vector(b.real), valid))
                     for r in range(height):
                         with e.bound(rows, places[r]):
-                            one = b.splat(b.load(e.base(left.array), e.index(left_flat), b.real))
+                            one = b.splat(b.load(left_base, e.index(left_flat), b.real))
                         for vector, slot in zip(vectors, slots[r], strict=True):
                             b.ir.store(b.fma(one, vector, b.ir.load(slot)), slot)
 
