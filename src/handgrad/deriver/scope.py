@@ -6,7 +6,7 @@ import builtins
 import contextlib
 import keyword
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from handgrad.deriver.memory import outdated
 from handgrad.graph import Binding, Graph, Value
 
+MOST = 256  # longer lists and dicts are not looked into
 _WORDS = frozenset([*keyword.kwlist, *dir(builtins)])
 
 
@@ -78,11 +79,10 @@ class Scope:
                 found = self.evaluate(path)
             if _is(found, value):
                 return path
-        for name, item in self.names.items():  # `p.W1`, of a function that was called with `p`
-            if isinstance(item, tuple) and hasattr(item, "_fields"):
-                for key, part in zip(item._fields, item, strict=True):
-                    if _is(part, value):
-                        return f"{name}.{key}"
+        for name, item in self.names.items():
+            for path, part in _parts(name, item):
+                if part is value or _is(part, value):
+                    return path
         end = str(value.name).removeprefix("self.")
         modules = [(name, item) for name, item in self.names.items() if isinstance(item, torch.nn.Module)]
         paths = {
@@ -193,6 +193,16 @@ class Scope:
 _HARMLESS = {
     name: getattr(builtins, name) for name in ("len", "range", "float", "int", "slice", "list", "tuple", "abs")
 }
+
+
+def _parts(name: str, item: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a tuple, list or dict holds, and how it is written: ``p.W1``, ``weights[0]``, ``params['W1']``."""
+    if isinstance(item, tuple) and hasattr(item, "_fields"):
+        yield from ((f"{name}.{field}", part) for field, part in zip(item._fields, item, strict=True))
+    elif type(item) in (tuple, list) and len(item) <= MOST:
+        yield from ((f"{name}[{k}]", part) for k, part in enumerate(item))
+    elif type(item) is dict and len(item) <= MOST:
+        yield from ((f"{name}[{key!r}]", part) for key, part in item.items() if isinstance(key, str | int))
 
 
 def _is(found: object, value: Value) -> bool:
