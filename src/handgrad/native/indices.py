@@ -125,10 +125,11 @@ class Index:
         return Index.of(Remainder(rest, by))
 
     def _split(self, by: int) -> tuple[Index, Index]:
-        """Return a whole multiple of ``by``, divided, and what is left."""
+        """Return a whole multiple of ``by``, divided, and what is left, which is never below zero."""
         whole = Index(tuple((a, f // by) for a, f in self.terms if f % by == 0), self.constant // by)
         rest = Index(tuple((a, f) for a, f in self.terms if f % by), self.constant % by)
-        return whole, rest
+        below = min(0, rest.bounds[0] // by)
+        return whole + below, rest - below * by
 
     @property
     def bounds(self) -> tuple[int, int]:

@@ -36,6 +36,8 @@ def lower(captured: Capture, program: Program, inputs: Sequence[Tensor]) -> list
         if writes(node):  # a temporary of a decomposition, which `functionalize` has not seen
             changed = node.args[0]
             assert isinstance(changed, Node)
+            if is_view(changed) or any(map(is_view, changed.users)):
+                raise NoLoweringError(f"{captured.places.get(node, 'the step')}: {node.target} writes through a view")
             made[changed] = made[node]
     return [_argument(result, made) for result in captured.results]
 

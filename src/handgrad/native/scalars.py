@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 FLOAT, WHOLE, TRUTH = "float", "whole", "truth"
 COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 LOGIC = frozenset({"and", "or", "not"})
+LIBRARY = ("tan", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh", "log2", "log10", "erfc", "lgamma",
+           "atan2", "hypot", "fmod")  # fmt: skip
+"""What the C library computes, an element at a time."""
 COSTLY = frozenset(
-    {"exp", "log", "tanh", "sigmoid", "erf", "pow", "div", "sqrt", "rsqrt", "sin", "cos", "log1p", "expm1"}
+    {"exp", "log", "tanh", "sigmoid", "erf", "pow", "div", "sqrt", "rsqrt", "sin", "cos", "log1p", "expm1", *LIBRARY}
 )
 
 

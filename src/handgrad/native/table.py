@@ -25,16 +25,16 @@ def lowering(*names: str) -> Callable[[Written], Written]:
     return register
 
 
-_NEW_SHAPES = {"squeeze_": "squeeze", "unsqueeze_": "unsqueeze", "t_": "t", "transpose_": "transpose"}
-"""What changes the shape of a tensor in place is left by `functionalize`: what it returns is what is read."""
-
-
 def find(operation: Any) -> Lowering | None:
     """Return the lowering of an ATen operation, None if it has none."""
     _fill()
     name = str(operation).removeprefix("aten.").removeprefix("prims.")
-    bare = name.partition(".")[0]
-    return LOWERINGS.get(name) or LOWERINGS.get(bare) or LOWERINGS.get(_NEW_SHAPES.get(bare, ""))
+    bare, _, overload = name.partition(".")
+    found = LOWERINGS.get(name) or LOWERINGS.get(bare)
+    if found is None and bare.endswith("_"):  # what it writes in place, it returns
+        plain = bare.removesuffix("_")
+        found = LOWERINGS.get(f"{plain}.{overload}") or LOWERINGS.get(plain)
+    return found
 
 
 def decomposition_of(operation: Any) -> Callable[..., Any] | None:

@@ -16,7 +16,7 @@ from handgrad.native.llvm.builder import CONTRACT, I1, I32, I64, Builder
 from handgrad.native.llvm.forms import Start
 from handgrad.native.llvm.functions import Functions
 from handgrad.native.program import entries_of
-from handgrad.native.scalars import FLOAT, TRUTH, WHOLE, Scalar
+from handgrad.native.scalars import FLOAT, LIBRARY, TRUTH, WHOLE, Scalar
 
 _COMPARED = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
@@ -178,6 +178,8 @@ class Expressions:
         direct = {"abs": "fabs", "sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "round": "rint"}
         if name in direct:
             return self.b.intrinsic(direct[name], *args)
+        if name in LIBRARY:
+            return self.functions.each(name, *args)
         return getattr(self.functions, name)(*args)
 
     # -- places

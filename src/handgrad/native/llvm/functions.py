@@ -119,7 +119,7 @@ class Functions:
     def tanh(self, x: Any) -> Any:
         """Return the hyperbolic tangent: a ratio of polynomials between the points where it rounds to -1 and 1."""
         if self._is_double(x):
-            return self._each("tanh", x)
+            return self.each("tanh", x)
         b = self.b.ir
         inside = self._clamped(x, -TANH_ENDS, TANH_ENDS)
         z = b.fmul(inside, inside)
@@ -141,7 +141,7 @@ class Functions:
     def log1p(self, x: Any) -> Any:
         """Return log(1 + x), exact for small x: log(u) * x / (u - 1) with u = 1 + x (Kahan)."""
         if self._is_double(x):
-            return self._each("log1p", x)
+            return self.each("log1p", x)
         b, c = self.b.ir, self._c
         u = b.fadd(x, c(x, 1.0))
         d = b.fsub(u, c(x, 1.0))
@@ -153,7 +153,7 @@ class Functions:
     def expm1(self, x: Any) -> Any:
         """Return exp(x) - 1: the polynomial alone near 0."""
         if self._is_double(x):
-            return self._each("expm1", x)
+            return self.each("expm1", x)
         b = self.b.ir
         z = b.fmul(x, x)
         near = self.b.intrinsic("copysign", self.b.fma(self._polynomial(x, _EXP), z, x), x)
@@ -163,7 +163,7 @@ class Functions:
     def erf(self, x: Any) -> Any:
         """Return the error function: x times a polynomial near 0, and 1 - exp(-polynomial) beyond."""
         if self._is_double(x):
-            return self._each("erf", x)
+            return self.each("erf", x)
         b, c = self.b.ir, self._c
         size = self.b.intrinsic("fabs", x)
         near = self.b.fma(self._polynomial(b.fmul(x, x), _ERF_NEAR[::-1]), x, x)
@@ -184,16 +184,17 @@ class Functions:
         """Return the cosine, as the C library does."""
         return self._library("cos", x)
 
-    def _each(self, name: str, x: Any) -> Any:
+    def each(self, name: str, *args: Any) -> Any:
         """Call a function of the C library, on each lane."""
-        scalar = x.type.element if isinstance(x.type, ir.VectorType) else x.type
+        kind = args[0].type
+        scalar = kind.element if isinstance(kind, ir.VectorType) else kind
         name = name if isinstance(scalar, ir.DoubleType) else f"{name}f"
-        if not isinstance(x.type, ir.VectorType):
-            return self.b.call(name, x.type, [x])
-        found = ir.Constant(x.type, ir.Undefined)
-        for k in range(x.type.count):
+        if scalar is kind:
+            return self.b.call(name, kind, args)
+        found = ir.Constant(kind, ir.Undefined)
+        for k in range(kind.count):
             place = ir.Constant(I32, k)
-            one = self.b.call(name, scalar, [self.b.ir.extract_element(x, place)])
+            one = self.b.call(name, scalar, [self.b.ir.extract_element(x, place) for x in args])
             found = self.b.ir.insert_element(found, one, place)
         return found
 
