@@ -151,6 +151,36 @@ def test_updates_are_those_of_torch_optim(update: Any, peer: Callable[[Any], tor
         torch.testing.assert_close(p, theirs[name].detach(), atol=2e-6, rtol=2e-5)
 
 
+@pytest.mark.parametrize(
+    ("update", "peer"),
+    [
+        (SGD(0.01), lambda p: torch.optim.SGD(p, 0.01)),
+        (SGD(0.01, 0.9, 0.1), lambda p: torch.optim.SGD(p, 0.01, momentum=0.9, weight_decay=0.1)),
+        (AdamW(0.01), lambda p: torch.optim.AdamW(p, 0.01)),
+    ],
+    ids=["sgd", "momentum", "adamw"],
+)
+def test_an_update_reads_what_was_there_before_any_of_them(update: Any, peer: Any) -> None:
+    def forward(p: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
+        W, U = p  # their gradients are formulas of each other, turned and reversed
+        return ((W - W.T) ** 2).sum() + (x @ W).sum() + ((U.flip(0) * U) ** 2).sum() + (W * U.T).sum()
+
+    g = torch.Generator().manual_seed(4)
+    params, x = (torch.randn(20, 20, generator=g), torch.randn(20, 20, generator=g)), torch.randn(5, 20, generator=g)
+    leaves = tuple(p.clone().requires_grad_() for p in params)
+    step, optimiser = handgrad.compile(forward, params=params, batch=(x,), update=update), peer(leaves)
+
+    for _ in range(5):
+        step.step(x)
+        optimiser.zero_grad()
+        forward(leaves, x).backward()
+        optimiser.step()
+
+    assert step.engine == "native"
+    for own, right in zip(params, leaves, strict=True):
+        np.testing.assert_allclose(own.numpy(), right.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
 def test_a_schedule_gives_each_step_its_rate() -> None:
     x, y = torch.ones(2, 1), torch.zeros(2, 1)
     w = torch.ones(1, 1)

@@ -63,6 +63,14 @@ SITE: ContextVar[Place | None] = ContextVar("SITE", default=None)
 """Where the operation stands that is replayed; without it, the stack tells."""
 
 
+_IN_PLACE: dict[Any, Any] = {
+    getattr(torch.Tensor, name): getattr(torch.Tensor, plain)
+    for plain in ("add", "sub", "mul", "div")
+    for name in (f"{plain}_", f"__i{plain.replace('div', 'truediv')}__")
+}
+"""Arithmetic in place: written as a copy, since `functionalize` would load SymPy, half a second, for each of these."""
+
+
 class _Watch(TorchFunctionMode):
     """Notes where each operation stands, and writes out `F.one_hot`, which looks for its largest index."""
 
@@ -79,6 +87,8 @@ class _Watch(TorchFunctionMode):
             count = classes[0] if classes else named.get("num_classes", -1)
             if count > 0:
                 return (index.unsqueeze(-1) == torch.arange(count)).long()
+        if func in _IN_PLACE and args[0].is_floating_point():
+            return args[0].copy_(_IN_PLACE[func](*args, **named))
         return func(*args, **named)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from handgrad.errors import NoLoweringError
 from handgrad.native.arrays import Array
 from handgrad.native.indices import Var
 from handgrad.native.program import Definition, Map, Product, Program, Reduce, Scatter, bodies_of, loads_of
@@ -56,7 +57,20 @@ def nests_of(program: Program, results: Iterable[Array]) -> list[Nest]:
             assert isinstance(definition, (Map, Reduce))
             nests[place].statements.append(definition)
     _leave_unstored(nests, set(results) | set(program.given))
+    _check_that_updates_come_last(nests, set(program.given))
     return nests
+
+
+def _check_that_updates_come_last(nests: Sequence[Nest], given: set[Array]) -> None:
+    """Raise NoLoweringError if something would read a given array after it was overwritten; every read is of before."""
+    for number, nest in enumerate(nests):
+        for made in nest.definitions:
+            if made.array in given and (
+                not isinstance(made, Map)
+                or not _reads_only_here(nest, made)
+                or any(made.array in later.reads for later in nests[number + 1 :])
+            ):
+                raise NoLoweringError(f"the update of {made.array}: something reads it afterwards")
 
 
 def needed(program: Program, results: Iterable[Array]) -> list[Definition]:

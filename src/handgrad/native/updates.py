@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from handgrad.native.arrays import Tensor
+from handgrad.native.arrays import Tensor, variables_of
 from handgrad.native.lowering.pointwise import pointwise
-from handgrad.native.program import Program
+from handgrad.native.program import Program, loads_of
 from handgrad.native.scalars import Scalar, op, real
 
 Numbers = np.ndarray[Any, Any]
@@ -135,6 +135,8 @@ def add_updates(
     """Add the update of every parameter to the program; ``give`` makes the arrays of states."""
     if update.max_norm is not None:
         gradients = clipped(program, gradients, update.max_norm)
+    overwritten = {p.array for p in parameters}
+    gradients = [_kept_if_mixed(program, g, p, overwritten) for g, p in zip(gradients, parameters, strict=True)]
     names = list(numbers)
     count = len(update.states)
 
@@ -149,6 +151,15 @@ def add_updates(
         for target, tensor in zip(kept, made, strict=True):
             assert target.array is not None
             program.write(target.array, tensor)
+
+
+def _kept_if_mixed(program: Program, gradient: Tensor, parameter: Tensor, overwritten: set[Any]) -> Tensor:
+    """Return a gradient, in memory if it is a formula of elements that another point's update overwrites."""
+    position = variables_of(parameter.shape)
+    for node in loads_of(gradient.at(position)):
+        if node.array in overwritten and not (node.array is parameter.array and node.position == position):
+            return program.realise(gradient)
+    return gradient
 
 
 __all__ = ["SGD", "AdamW", "Update", "add_updates", "clipped"]
