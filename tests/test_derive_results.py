@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -92,6 +92,44 @@ def test_a_lambda_is_derived_in_the_names_that_it_can_see() -> None:
     assert "dw = x.T @" in str(direct)
     assert "h = torch.tanh(inputs @ p.W + p.b)" in str(around)
     assert {"dW", "db"} <= set(around.gradients)
+
+
+def inner(p: Tensor, b: Tensor, x: Tensor) -> Tensor:
+    h = x @ p + b
+    return (h**2).mean()
+
+
+def of_a_tuple(w: Weights, x: Tensor) -> Tensor:
+    return inner(*w, x)
+
+
+def of_a_dict(p: dict[str, Tensor], x: Tensor) -> Tensor:
+    return inner(*(p[name] for name in ("p", "b")), x)  # `p` is the dict, and one of its keys
+
+
+W, b = torch.randn(3, 4), torch.randn(4)
+
+
+@pytest.mark.parametrize(
+    ("forward", "given", "name", "written"),
+    [
+        (of_a_tuple, Weights(W.clone(), b.clone()), "w", "x @ w.W + w.b"),
+        (of_a_tuple, [W.clone(), b.clone()], "w", "x @ w[0] + w[1]"),
+        (of_a_dict, {"p": W.clone(), "b": b.clone()}, "p", "x @ p['p'] + p['b']"),
+    ],
+)
+def test_parameters_that_only_an_inner_function_has_touched_are_read_from_what_holds_them(
+    forward: Any, given: Any, name: str, written: str
+) -> None:
+    x = torch.randn(5, 3)
+    backward = derive(forward, given, x)
+
+    assert f"h = {written}" in str(backward)
+    assert backward.verify() < 1e-12
+    space = {"torch": torch, "x": x, name: given}
+    exec(str(backward), space)  # noqa: S102 as pasted below the forward
+    h = x @ W + b
+    torch.testing.assert_close(space["dx"], 2 * h / h.numel() @ W.T)
 
 
 class Net(nn.Module):

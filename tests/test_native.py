@@ -476,6 +476,38 @@ def test_what_has_no_native_form_runs_in_eager_pytorch_and_says_so(update: Any) 
         eager.step(X[:8], Y[:8] + 5)
 
 
+def test_a_mask_names_the_first_dimensions_and_what_it_picks_out_has_no_size() -> None:
+    def put(w: Tensor, x: Tensor) -> Tensor:
+        h = x @ w
+        h[h.sum(1) > 0] = 2.0
+        return (h**2).sum()
+
+    def picked(w: Tensor, x: Tensor) -> Tensor:
+        h = x @ w
+        return (h[h.sum(1) > 0] ** 2).sum()
+
+    g = torch.Generator().manual_seed(3)
+    w = torch.randn(4, 4, generator=g)
+    first = torch.randn(4, 4, generator=g)  # as many rows as columns: a mask on the wrong dimension would fit
+    native = handgrad.compile(put, params=w, batch=(first,), fallback=False)
+    with pytest.raises(
+        NoLoweringError, match=r"test_native.py:\d+: how many numbers `h\[.*` makes depends on the data"
+    ):
+        handgrad.compile(picked, params=w, batch=(first,), fallback=False)
+    with pytest.warns(UserWarning, match="the steps run in eager PyTorch"):
+        eager = handgrad.compile(picked, params=w, batch=(first,))
+
+    for _ in range(5):
+        x = torch.randn(4, 4, generator=g)
+        for step, forward in ((native, put), (eager, picked)):
+            leaf = w.clone().requires_grad_()
+            loss = forward(leaf, x)
+            loss.backward()
+            assert leaf.grad is not None
+            assert step.loss(x) == pytest.approx(loss.item(), rel=1e-5)
+            np.testing.assert_allclose(step.gradients(x)["dw"], leaf.grad.numpy(), rtol=1e-4, atol=1e-5)
+
+
 def test_what_depends_on_a_number_taken_out_of_a_tensor_is_not_compiled() -> None:
     def forward(w: Tensor, x: Tensor) -> Tensor:
         h = x @ w
@@ -487,7 +519,13 @@ def test_what_depends_on_a_number_taken_out_of_a_tensor_is_not_compiled() -> Non
         scale = 1 / h.abs().max().item() if h.sum() > 0 else 1
         return scale * x.sum(0)[:, None].expand_as(w)
 
+    def in_numpy(w: Tensor, x: Tensor) -> Tensor:
+        return (x @ w).sum() * float(np.abs(x.numpy()).max())
+
     w, x = torch.ones(3, 2), torch.rand(5, 3)
+    with pytest.warns(UserWarning, match="a number is taken out"):
+        step = handgrad.compile(in_numpy, lambda x: x.sum(0)[:, None].expand(3, 2), params=w, batch=(x,))
+    assert step.loss(2 * x) == pytest.approx(in_numpy(w, 2 * x).item(), rel=1e-5)
     with pytest.raises(NoLoweringError, match=r"test_native.py:\d+: .*largest = .*a number is taken out of a tensor"):
         handgrad.compile(forward, backward, params=w, batch=(x,), fallback=False)
     with pytest.warns(UserWarning, match="a number is taken out"):

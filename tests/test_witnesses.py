@@ -72,7 +72,8 @@ def test_the_witnesses_would_disagree_if_one_were_wrong() -> None:
     g = torch.Generator().manual_seed(8)
     Xb, Yb = torch.randint(0, VOCAB, (5, T), generator=g), torch.randint(0, VOCAB, (5,), generator=g)
     parameters = parameters_of(atomic)
-    backward, graph = derived(atomic, parameters, Xb, Yb)
+    right, graph = derived(atomic, parameters, Xb, Yb)
+    backward = right.unrolled()  # not run yet
     line = next(share for share in backward.shares if getattr(share, "value", None) is graph["counts"])
     line.gradient = 2 * line.gradient
 

@@ -527,8 +527,14 @@ def _is_fresh(expr: Expr) -> bool:
 
 
 def own_name(value: Value) -> str:
-    """Return a name for a value that the user gave none."""
-    assert value.step is not None
+    """Return a name for a value that the user gave none.
+
+    Raises:
+        DeriveError: it was given to the forward without a name, so that nothing can be written for it.
+    """
+    if value.step is None:
+        size = ", ".join(map(str, value.shape))
+        raise DeriveError(f"a tensor of shape ({size}) that the backward reads has no name here: give it one")
     return f"{plain(value.step.op)}_out"
 
 

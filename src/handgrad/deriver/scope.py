@@ -6,7 +6,7 @@ import builtins
 import contextlib
 import keyword
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -38,6 +38,7 @@ class Scope:
                 if binding.visible:
                     self.names = binding.visible
         self._text: dict[Value, str] = {}
+        self._alive = set(graph.objects.values())
         gone = outdated(graph, until)
         for text, binding in last.items():
             if binding.value is not None and binding.value not in gone and self._is_there(text, binding.value):
@@ -57,6 +58,8 @@ class Scope:
             wish, at_hand = str(value.name), self._text.get(value, "")
             if not wish.isidentifier() and at_hand.isidentifier():
                 wish = at_hand  # `W1`, which is `parameters[0]`, too
+            elif at_hand != wish and isinstance(self.names.get(wish), Mapping | list | tuple):
+                wish = at_hand or f"{wish}_in"  # not `p`, where `p['p']` and `p['x']` are to be read
             self._ident[value] = self._free(_identifier(wish), value)
 
     def _is_there(self, text: str, value: Value) -> bool:
@@ -77,11 +80,11 @@ class Scope:
             found = None
             with contextlib.suppress(Exception):  # there may be no such object here
                 found = self.evaluate(path)
-            if _is(found, value):
+            if self._is(found, value):
                 return path
         for name, item in self.names.items():
             for path, part in _parts(name, item):
-                if part is value or _is(part, value):
+                if part is value or self._is(part, value):
                     return path
         end = str(value.name).removeprefix("self.")
         modules = [(name, item) for name, item in self.names.items() if isinstance(item, torch.nn.Module)]
@@ -89,9 +92,17 @@ class Scope:
             id(found): re.sub(r"\.(\d+)(?=\.)", r"[\1]", f"{name}.{path}")  # `blocks[0].weight`
             for name, module in modules
             for path, found in [*module.named_parameters(), *module.named_buffers()]
-            if f".{name}.{path}".endswith(f".{end}") and _is(found, value)
+            if f".{name}.{path}".endswith(f".{end}") and self._is(found, value)
         }
         return next(iter(paths.values())) if len(paths) == 1 else None
+
+    def _is(self, found: object, value: Value) -> bool:
+        """Whether what a path leads to is ``value``: the same tensor, or an equal one if that is gone."""
+        if not isinstance(found, Tensor) or found.shape != value.shape:
+            return False
+        if value in self._alive:
+            return self.graph.objects.get(id(found)) is value
+        return torch.equal(found.detach(), value.value)
 
     @property
     def known(self) -> list[Value]:
@@ -190,6 +201,16 @@ class Scope:
         return type(found) is type(value) and bool(found == value)
 
 
+class ScopeOfAll(Scope):
+    """A scope for lines that are run and not read: all that was given to the forward has a name there."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        for value in graph.leaves:
+            if value not in self._text:
+                self._text[value] = self.name(value, "given")
+
+
 _HARMLESS = {
     name: getattr(builtins, name) for name in ("len", "range", "float", "int", "slice", "list", "tuple", "abs")
 }
@@ -203,10 +224,6 @@ def _parts(name: str, item: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"{name}[{k}]", part) for k, part in enumerate(item))
     elif type(item) is dict and len(item) <= MOST:
         yield from ((f"{name}[{key!r}]", part) for key, part in item.items() if isinstance(key, str | int))
-
-
-def _is(found: object, value: Value) -> bool:
-    return isinstance(found, Tensor) and found.shape == value.shape and torch.equal(found.detach(), value.value)
 
 
 def _rank(text: str, value: Value) -> tuple[bool, bool]:

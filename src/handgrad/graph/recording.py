@@ -83,6 +83,7 @@ class Graph:
     frames: dict[int, FrameInfo] = field(default_factory=dict)
     outputs: list[Value] = field(default_factory=list)  # what the traced function returned
     named_loss: Value | None = None  # the result that is called so among several
+    objects: dict[int, Value] = field(default_factory=dict, repr=False)  # by the id of a tensor that was alive then
     made: dict[tuple[Value, torch.dtype], Tensor] = field(default_factory=dict, repr=False)  # constants, in a dtype
 
     def __getitem__(self, name: str) -> Value:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from handgrad.errors import CompileError, NoLoweringError
-from handgrad.graph import Graph, Value
+from handgrad.graph import Graph, Replay, Step, Value
 from handgrad.native.capture import SITE, TAKEN_OUT, Place
 
 Flat = Callable[..., Sequence[Tensor]]  # (*parameters, *batch) -> (loss, *gradients)
@@ -172,14 +172,24 @@ def _check_that_nothing_is_fixed(graph: Graph, output: Value, given: set[Value])
     for step in graph.steps:
         if (step.is_random or step.generator_state is not None) and not known.isdisjoint(step.made):
             raise NoLoweringError(f"{step.site}: `{step.text}` draws other numbers in every step")
+        if _is_sized_by_data(step) and not known.isdisjoint(step.made):
+            raise NoLoweringError(f"{step.site}: how many numbers `{step.text}` makes depends on the data")
     for escape in graph.escapes:
         if not given.isdisjoint(graph.ancestors(escape.value)):
             raise NoLoweringError(f"{escape.site}: {TAKEN_OUT}")
 
 
+_SIZED_BY_DATA = frozenset({"nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount"})
+
+
+def _is_sized_by_data(step: Step) -> bool:
+    picks = step.op == "__getitem__" and any(v.dtype == torch.bool for v in list(step.inputs)[1:])
+    return picks or step.op in _SIZED_BY_DATA
+
+
 def _derived(forward: Callable[..., Any], parameters: Parameters, batch: Sequence[Tensor]) -> Flat:
     from handgrad.deriver.derivation import derive_graph
-    from handgrad.graph import Replay, Step
+    from handgrad.deriver.scope import ScopeOfAll
     from handgrad.tracer import Tracer
 
     class Again(Replay):
@@ -203,7 +213,7 @@ def _derived(forward: Callable[..., Any], parameters: Parameters, batch: Sequenc
         raise CompileError("forward did nothing with tensors that could be seen: its source must be in a file")
     known = [tracer.known_value(x) for x in (*leaves, *inputs)]
     _check_that_nothing_is_fixed(graph, output, {value for value in known if value is not None})
-    backward = derive_graph(graph, [output])
+    backward = derive_graph(graph, [output], scope=lambda: ScopeOfAll(graph))
     of = {value: name for name, value in zip(parameters.names, known, strict=False) if value is not None}
 
     def both(*tensors: Tensor) -> Sequence[Tensor]:

@@ -71,6 +71,9 @@ _IN_PLACE: dict[Any, Any] = {
 """Arithmetic in place: written as a copy, since `functionalize` would load SymPy, half a second, for each of these."""
 
 
+_TAKEN_OUT = frozenset({torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.__array__})
+
+
 class _Watch(TorchFunctionMode):
     """Notes where each operation stands, and writes out `F.one_hot`, which looks for its largest index."""
 
@@ -87,6 +90,8 @@ class _Watch(TorchFunctionMode):
             count = classes[0] if classes else named.get("num_classes", -1)
             if count > 0:
                 return (index.unsqueeze(-1) == torch.arange(count)).long()
+        if func in _TAKEN_OUT:
+            raise NoLoweringError(f"{self.place}: {TAKEN_OUT}")
         if func in _IN_PLACE and args[0].is_floating_point():
             return args[0].copy_(_IN_PLACE[func](*args, **named))
         return func(*args, **named)

@@ -54,7 +54,10 @@ def _lowered(program: Program, captured: Capture, node: Node, made: dict[Node, A
         raise NoLoweringError(
             f"{captured.places.get(node, 'the step')}: {node.target} has no native form; {len(set(LOWERINGS))} have one"
         )
-    return function(program, *args, **named)
+    try:
+        return function(program, *args, **named)
+    except NoLoweringError as error:
+        raise NoLoweringError(f"{captured.places.get(node, 'the step')}: {error.message}") from None
 
 
 def constant_of(program: Program, captured: Capture, node: Node) -> Tensor:

@@ -63,6 +63,7 @@ class Tracer(Names, TorchFunctionMode):
     def recording(self) -> Graph:
         """What was recorded so far, with names."""
         name_values(self.graph)
+        self.graph.objects = {id(tensor): value for tensor, value in self.tensors()}
         return self.graph
 
     def __enter__(self) -> Tracer:

@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from handgrad.errors import NoLoweringError
 from handgrad.native.arrays import Array, Tensor, domain_of, variables_of
 from handgrad.native.indices import Index
-from handgrad.native.lowering.pointwise import broadcast, constant, expanded, kind_of
+from handgrad.native.lowering.pointwise import broadcast, constant, expanded, kind_of, pointwise
 from handgrad.native.program import Program, Scatter
-from handgrad.native.scalars import WHOLE, Scalar, as_float, as_index, index_value, number, op
+from handgrad.native.scalars import TRUTH, WHOLE, Scalar, as_float, as_index, index_value, number, op
 from handgrad.native.table import lowering
 
 
@@ -45,6 +46,7 @@ def _places(x: Tensor, indices: Sequence[Tensor | None]) -> tuple[tuple[int, ...
 
 @lowering("index", "_unsafe_index")
 def _index(program: Program, x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
+    _check_that_none_is_a_mask(indices)
     indices = [None if i is None else kept(program, i) for i in indices]
     at_shape, axes, front = _places(x, indices)
     rest = [d for d in range(len(x.shape)) if d not in axes]
@@ -104,11 +106,9 @@ def _gather(program: Program, x: Tensor, dim: int, index: Tensor, **_: Any) -> T
 @lowering("index_put", "_unsafe_index_put")
 def _index_put(program: Program, x: Tensor, indices: Sequence[Tensor | None], values: Tensor,
                accumulate: bool = False) -> Tensor:  # fmt: skip
-    if len(indices) == 1 and indices[0] is not None and indices[0].kind == "truth":
-        from handgrad.native.lowering.pointwise import pointwise
-
-        return pointwise(program, lambda m, v, a: op("select", m, op("add", a, v) if accumulate else v, a),
-                         indices[0], values, x)  # fmt: skip
+    if len(indices) == 1 and indices[0] is not None and indices[0].kind == TRUTH:
+        return _put_where(program, x, indices[0], values, accumulate)
+    _check_that_none_is_a_mask(indices)
     indices = [None if i is None else kept(program, i) for i in indices]
     at_shape, axes, front = _places(x, indices)
     single = _put_along_rows(program, x, indices, values, accumulate)
@@ -124,6 +124,20 @@ def _index_put(program: Program, x: Tensor, indices: Sequence[Tensor | None], va
         for d, index in enumerate([*indices, *([None] * (len(x.shape) - len(indices)))])
     )
     return scattered(program, x, place, program.realise(expanded(values, shape)), accumulate)
+
+
+def _put_where(program: Program, x: Tensor, mask: Tensor, values: Tensor, accumulate: bool) -> Tensor:
+    """``x[mask] = values``: the mask names the first dimensions, the values are the same for all that it picks."""
+    rest = len(x.shape) - len(mask.shape)
+    if len(values.shape) > rest and values.shape != (1,):
+        raise NoLoweringError("a mask that picks out a number of elements of its own has no native form")
+    wide = Tensor(mask.shape + (1,) * rest, lambda p: mask.at(p[: len(mask.shape)]), mask.kind)
+    return pointwise(program, lambda m, v, a: op("select", m, op("add", a, v) if accumulate else v, a), wide, values, x)
+
+
+def _check_that_none_is_a_mask(indices: Sequence[Tensor | None]) -> None:
+    if any(index is not None and index.kind == TRUTH for index in indices):
+        raise NoLoweringError("how many elements a mask picks out depends on the data: there is no native form")
 
 
 def scattered(program: Program, x: Tensor, place: tuple[Index, ...], values: Tensor, adds: bool) -> Tensor:
