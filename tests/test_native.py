@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,33 +19,10 @@ from torch import Tensor
 
 import handgrad
 from handgrad.errors import CompileError, NoLoweringError
-from handgrad.models import MODELS
 from handgrad.native import planning
 from handgrad.native.llvm.objects import object_of
 from handgrad.native.updates import SGD, AdamW
-from native_code import natively
-
-SIZES: dict[str, dict[str, int]] = {
-    "mlp": {"n_embd": 5, "n_hidden": 19, "block_size": 3},
-    "gru": {"n_embd": 5, "n_hidden": 11},
-    "transformer": {"n_embd": 8, "n_hidden": 13, "n_head": 2, "block_size": 3},
-}
-TIMES = {"gru": 3}
-
-
-class Case(NamedTuple):
-    model: Any
-    parameters: Any
-    X: Tensor
-    Y: Tensor
-
-
-def case(name: str, rows: int = 40, dtype: torch.dtype = torch.float32) -> Case:
-    model, generator = MODELS[name], torch.Generator().manual_seed(3)
-    parameters = model.initialise(11, **SIZES[name], generator=generator)
-    parameters = type(parameters)(*(p.to(dtype) for p in parameters))
-    X = torch.randint(0, 11, (rows, TIMES.get(name, 3)), generator=generator)
-    return Case(model, parameters, X, torch.randint(0, 11, (rows,), generator=generator))
+from native_code import SIZES, Case, case, natively
 
 
 def by_hand(c: Case, parameters: Any, X: Tensor, Y: Tensor) -> tuple[float, dict[str, Tensor]]:
@@ -506,6 +483,62 @@ def test_a_mask_names_the_first_dimensions_and_what_it_picks_out_has_no_size() -
             assert leaf.grad is not None
             assert step.loss(x) == pytest.approx(loss.item(), rel=1e-5)
             np.testing.assert_allclose(step.gradients(x)["dw"], leaf.grad.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_targets_that_a_loss_ignores_may_be_out_of_range() -> None:
+    def forward(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(x @ w, y)
+
+    g = torch.Generator().manual_seed(4)
+    w, x = torch.randn(5, 7, generator=g), torch.randn(6, 5, generator=g)
+    y = torch.tensor([3, -100, 0, 6, -100, 1])
+    some = handgrad.compile(forward, params=w, batch=(x, y), fallback=False)
+    for targets in (y, torch.tensor([1, 2, 3, 4, 5, -100]), torch.tensor([6, 5, 4, 3, 2, 1])):
+        leaf = w.clone().requires_grad_()
+        loss = forward(leaf, x, targets)
+        loss.backward()
+        assert leaf.grad is not None
+        assert some.loss(x, targets) == pytest.approx(loss.item(), rel=1e-5)
+        np.testing.assert_allclose(some.gradients(x, targets)["dw"], leaf.grad.numpy(), atol=1e-6)
+    with pytest.raises(CompileError, match=r"batch\[1\] holds -1, which is out of range for an index below 7"):
+        some.loss(x, torch.tensor([1, 2, 3, 4, 5, -1]))
+
+    none = handgrad.compile(forward, params=w, batch=(x, y.clamp(min=0)), fallback=False)
+    with pytest.raises(CompileError, match=r"batch\[1\] holds -100, which is out of range"):  # the backward knows none
+        none.gradients(x, y)
+
+
+def test_a_forward_takes_a_batch_of_any_number_and_masks_given_or_made_outside() -> None:
+    causal = torch.ones(4, 4).tril() > 0
+
+    def forward(w: Tensor, *batch: Tensor) -> Tensor:
+        x, keep = batch
+        scores = (x @ w).masked_fill(~causal, -1e9).softmax(1)
+        return (scores * x)[:, 1:].where(keep, 0.5).square().sum()
+
+    g = torch.Generator().manual_seed(5)
+    w = torch.randn(4, 4, generator=g)
+    step = handgrad.compile(forward, params=w, batch=(w, torch.ones(4, 3, dtype=torch.bool)), fallback=False)
+    for _ in range(3):
+        x, keep = torch.randn(4, 4, generator=g), torch.rand(4, 3, generator=g) > 0.5
+        leaf = w.clone().requires_grad_()
+        loss = forward(leaf, x, keep)
+        loss.backward()
+        assert leaf.grad is not None
+        assert step.loss(x, keep) == pytest.approx(loss.item(), rel=1e-5)
+        np.testing.assert_allclose(step.gradients(x, keep)["dw"], leaf.grad.numpy(), atol=1e-5)
+
+
+def test_a_gradient_that_is_written_through_einsum_is_kept() -> None:
+    def forward(w: Tensor, x: Tensor) -> Tensor:
+        return (torch.einsum("iij->ij", w) * x).square().sum()
+
+    w, x = torch.rand(3, 3, 2), torch.rand(3, 2)
+    step = handgrad.compile(forward, params=w, batch=(x,), fallback=False)
+    leaf = w.clone().requires_grad_()
+    forward(leaf, x).backward()
+    assert leaf.grad is not None
+    np.testing.assert_allclose(step.gradients(x)["dw"], leaf.grad.numpy(), rtol=1e-5)
 
 
 def test_what_depends_on_a_number_taken_out_of_a_tensor_is_not_compiled() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from handgrad.native.indices import Index, Var, join, split
-from handgrad.native.scalars import FLOAT, TRUTH, WHOLE, Scalar, load
+from handgrad.native.scalars import FLOAT, TRUTH, WHOLE, Scalar, load, number, op
 
 _numbers = itertools.count()
 Shape = tuple[int, ...]
@@ -60,9 +60,15 @@ def domain_of(shape: Shape) -> tuple[Var, ...]:
     return tuple(Var(k, size) for k, size in enumerate(size for size in shape if size != 1))
 
 
+def as_truth(tensor: Tensor) -> Tensor:
+    """Return numbers as truth values: whether each is not 0."""
+    zero = number(0 if tensor.kind == WHOLE else 0.0)
+    return Tensor(tensor.shape, lambda p: op("ne", tensor.at(p), zero), TRUTH)
+
+
 def reshaped(tensor: Tensor, shape: Shape) -> Tensor:
     """Return the same numbers in reading order in another shape."""
     return Tensor(shape, lambda p: tensor.at(tuple(split(join(list(p), shape), tensor.shape))), tensor.kind)
 
 
-__all__ = ["FLOAT", "TRUTH", "WHOLE", "Array", "Shape", "Tensor", "domain_of", "reshaped", "variables_of"]
+__all__ = ["FLOAT", "TRUTH", "WHOLE", "Array", "Shape", "Tensor", "as_truth", "domain_of", "reshaped", "variables_of"]

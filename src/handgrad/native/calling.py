@@ -72,7 +72,7 @@ def flat(
 
     def both(*tensors: Tensor) -> Sequence[Tensor]:
         given = _arguments(forward, parameters, tensors[:count], tensors[count:])
-        result = forward(**given)
+        result = _called(forward, given)
         gradients = backward(**_for_backward(backward, given, result))
         return [loss_of(result), *_gradients(gradients, parameters, tensors[:count])]
 
@@ -84,9 +84,11 @@ def _arguments(
 ) -> dict[str, Any]:
     """Return the arguments of the forward by name: ``(params, *batch)``, or a dict's tensors each by its own name."""
     try:
-        names = list(inspect.signature(forward).parameters)
+        signature = inspect.signature(forward).parameters
     except (TypeError, ValueError):
         raise CompileError("forward has no signature: give a function written in Python") from None
+    names = [name for name, parameter in signature.items() if parameter.kind is not parameter.VAR_KEYWORD]
+    rest = next((name for name, parameter in signature.items() if parameter.kind is parameter.VAR_POSITIONAL), None)
     given: dict[str, Any] = {}
     if isinstance(parameters.given, Mapping) and set(parameters.names) <= set(names):
         given = dict(zip(parameters.names, tensors, strict=True))
@@ -94,12 +96,26 @@ def _arguments(
     elif names:
         given = {names[0]: parameters.rebuilt(tensors)}
         names = names[1:]
+    if rest in names:  # `*batch`: what the names before it have left
+        count = names.index(rest)
+        return given | dict(zip(names, batch[:count], strict=False)) | {rest: tuple(batch[count:])}
     if len(names) < len(batch):
         raise CompileError(
             f"forward takes {len(names)} arguments beside the parameters, and the batch has {len(batch)} tensors: they "
             "are passed as forward(params, *batch)"
         )
     return given | dict(zip(names, batch, strict=False))
+
+
+def _called(forward: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+    """Return ``forward`` of arguments by name, those of a ``*batch`` too."""
+    rest = [p.name for p in inspect.signature(forward).parameters.values() if p.kind is p.VAR_POSITIONAL]
+    if not rest or rest[0] not in given:
+        return forward(**given)
+    names = list(inspect.signature(forward).parameters)
+    before = names[: names.index(rest[0])]
+    by_name = {name: item for name, item in given.items() if name not in (*before, *rest)}
+    return forward(*(given[name] for name in before if name in given), *given[rest[0]], **by_name)
 
 
 def loss_of(result: Any) -> Tensor:
@@ -159,7 +175,7 @@ def by_autograd(forward: Callable[..., Any], parameters: Parameters) -> Flat:
     def both(*tensors: Tensor) -> Sequence[Tensor]:
         leaves = [x.detach().requires_grad_() for x in tensors[:count]]
         with torch.enable_grad():
-            loss = loss_of(forward(**_arguments(forward, parameters, leaves, tensors[count:])))
+            loss = loss_of(_called(forward, _arguments(forward, parameters, leaves, tensors[count:])))
             found = torch.autograd.grad(loss, leaves, allow_unused=True)
         return [loss.detach(), *(torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True))]
 
@@ -207,7 +223,7 @@ def _derived(forward: Callable[..., Any], parameters: Parameters, batch: Sequenc
     inputs = [x.detach().clone() for x in batch]
     tracer = Tracer(scopes=True)
     with tracer, torch.enable_grad():
-        loss = loss_of(forward(**_arguments(forward, parameters, leaves, inputs)))
+        loss = loss_of(_called(forward, _arguments(forward, parameters, leaves, inputs)))
     graph, output = tracer.recording, tracer.known_value(loss)
     if output is None:
         raise CompileError("forward did nothing with tensors that could be seen: its source must be in a file")

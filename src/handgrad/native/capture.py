@@ -45,6 +45,7 @@ class Capture:
 
     calls: list[Node]
     inputs: list[Node]
+    truths: list[bool]  # whether each input holds truth values
     results: list[Any]
     places: dict[Node, Place]
     constants: dict[str, torch.Tensor]
@@ -90,11 +91,30 @@ class _Watch(TorchFunctionMode):
             count = classes[0] if classes else named.get("num_classes", -1)
             if count > 0:
                 return (index.unsqueeze(-1) == torch.arange(count)).long()
+        if func is torch.einsum and (view := _view_by_einsum(*args)) is not None:
+            return view
         if func in _TAKEN_OUT:
             raise NoLoweringError(f"{self.place}: {TAKEN_OUT}")
         if func in _IN_PLACE and args[0].is_floating_point():
             return args[0].copy_(_IN_PLACE[func](*args, **named))
         return func(*args, **named)
+
+
+def _view_by_einsum(equation: Any, *operands: Any) -> torch.Tensor | None:
+    """Return what `einsum` makes if that is a view: `functionalize` would lose what is written into it."""
+    given = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else list(operands)
+    if not isinstance(equation, str) or len(given) != 1:
+        return None
+    letters, arrow, result = equation.replace(" ", "").partition("->")
+    if not arrow or not letters.isalpha() or set(letters) != set(result):
+        return None
+    view: torch.Tensor = given[0]
+    while twice := next((c for c in letters if letters.count(c) > 1), ""):
+        first = letters.index(twice)
+        second = letters.index(twice, first + 1)
+        view = view.diagonal(0, first, second)
+        letters = "".join(c for d, c in enumerate(letters) if d not in (first, second)) + twice
+    return view.permute([letters.index(c) for c in result])
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -185,6 +205,7 @@ def capture(function: Callable[..., Sequence[torch.Tensor]], inputs: Sequence[to
     return Capture(
         calls=[node for node in nodes if node.op in ("call_function", "get_attr")],
         inputs=places,
+        truths=[x.dtype == torch.bool for x in inputs],
         results=output,
         constants=recorder.constants,
         places=recorder.places,

@@ -181,8 +181,8 @@ def split(index: Index, sizes: tuple[int, ...]) -> list[Index]:
     """Return the position in an array of ``sizes`` of the element with number ``index`` in reading order."""
     found: list[Index] = []
     for size in reversed(sizes[1:]):
-        found.append(index % size)
-        index = index // size
+        found.append(index % max(size, 1))
+        index = index // max(size, 1)
     return [*([index] if sizes else []), *reversed(found)]
 
 

@@ -10,11 +10,11 @@ import torch
 from torch.fx import Node
 
 from handgrad.errors import NoLoweringError
-from handgrad.native.arrays import Tensor, variables_of
+from handgrad.native.arrays import Tensor, as_truth, variables_of
 from handgrad.native.capture import Capture
 from handgrad.native.lowering.pointwise import filled, kind_of
 from handgrad.native.program import Program, entries_of, loads_of
-from handgrad.native.scalars import TRUTH, WHOLE, index_value
+from handgrad.native.scalars import FLOAT, TRUTH, WHOLE, index_value
 from handgrad.native.table import LOWERINGS, find
 
 SHARED_COST = 3  # what is used several times and costs as much is kept
@@ -24,13 +24,21 @@ VIEWS = frozenset(
 FORMULA_COST = 400  # a larger formula is kept even if it is used once
 
 
+def given(program: Program, tensor: torch.Tensor, name: str, role: str) -> Tensor:
+    """Add an array for a tensor that is there before the step; truth values are kept as 0 and 1."""
+    return program.give(tuple(tensor.shape), FLOAT if tensor.is_floating_point() else WHOLE, name, role)
+
+
 def lower(captured: Capture, program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Add a step's calls to ``program`` and return its results.
+    """Add a step's calls to ``program`` and return its results; ``inputs`` are what `given` made.
 
     Raises:
         NoLoweringError: an operation has no lowering.
     """
-    made: dict[Node, Any] = dict(zip(captured.inputs, inputs, strict=True))
+    made: dict[Node, Any] = {
+        node: as_truth(x) if is_truth else x
+        for node, x, is_truth in zip(captured.inputs, inputs, captured.truths, strict=True)
+    }
     for node in captured.calls:
         made[node] = _kept_if_shared(program, node, _lowered(program, captured, node, made))
         if writes(node):  # a temporary of a decomposition, which `functionalize` has not seen
@@ -69,10 +77,7 @@ def constant_of(program: Program, captured: Capture, node: Node) -> Tensor:
     if value.ndim == 1 and kind == WHOLE and torch.equal(value, torch.arange(len(value))):
         return Tensor(shape, lambda p: index_value(p[0]), WHOLE)
     if kind == TRUTH:
-        raise NoLoweringError(
-            f"{captured.places.get(node, 'the step')}: truth values are made inside the step: make them of numbers, "
-            "such as `index == 0`, or give them as an input"
-        )
+        return as_truth(program.constant(value.int().numpy(), WHOLE))
     return program.constant(value.numpy(), kind)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 Numbers = np.ndarray[Any, Any]
+Limit = tuple[int, int | None]  # indices are not negative and lie below the first, but for those that are the second
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Plan:
     numbers: list[Place]  # what each step gets: the learning rate
     loss: Place
     gradients: list[Place]
-    limits: list[int | None]  # for each array of the batch: indices in it lie below
+    limits: list[Limit | None]  # for each array of the batch that holds indices
     constants: list[tuple[Place, Numbers]] = field(repr=False)
     code: bytes = field(repr=False)
 
@@ -68,7 +69,8 @@ class Plan:
         about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["handgrad"])
         tensors = load(content)
         return cls(
-            item=about["item"], arena=about["arena"], work=about["work"], limits=about["limits"],
+            item=about["item"], arena=about["arena"], work=about["work"],
+            limits=[None if limit is None else tuple(limit) for limit in about["limits"]],
             loss=_place(about["loss"]),
             constants=[(_place(p), tensors[f"constant{k}"]) for k, p in enumerate(about["constants"])],
             code=tensors["code"].tobytes(), **{name: [_place(p) for p in about[name]] for name in _LISTS},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,11 +20,14 @@ from handgrad.native.llvm.builder import Machine
 from handgrad.native.llvm.compiler import Fed, arena_size, ir_of
 from handgrad.native.llvm.objects import object_of, processor, vector_bytes
 from handgrad.native.loops import work_of
-from handgrad.native.lower import lower
+from handgrad.native.lower import given, lower
 from handgrad.native.nests import nests_of
-from handgrad.native.plan import Place, Plan
+from handgrad.native.plan import Limit, Place, Plan
 from handgrad.native.program import Program, Scatter, bodies_of, loads_of
+from handgrad.native.scalars import without_replaced
 from handgrad.native.updates import SGD, AdamW, Update, add_updates
+
+IGNORED = -100  # the class that the losses of PyTorch leave out unless told otherwise
 
 
 class Planner:
@@ -39,7 +43,8 @@ class Planner:
             return self._made(update)
         key = key_of("calls", code_of("native"), processor(), str(self.item), repr(update), self._captured.digest(),
                      *map(repr, self.parameters.names),
-                     *(f"{x.dtype} {tuple(x.shape)}" for x in (*self.parameters.tensors, *self.batch)))  # fmt: skip
+                     *(f"{x.dtype} {tuple(x.shape)}" for x in (*self.parameters.tensors, *self.batch)),
+                     *(str(_has_ignored(x)) for x in self.batch))  # fmt: skip
         content = read(key)
         if content is not None:
             return Plan.from_bytes(content)
@@ -49,10 +54,9 @@ class Planner:
 
     def _made(self, update: Update | None) -> Plan:
         program = Program()
-        parameters = [program.give(tuple(x.shape), "float", name, "parameter")
-                      for name, x in zip(self.parameters.names, self.parameters.tensors, strict=True)]  # fmt: skip
-        batch = [program.give(tuple(x.shape), "float" if x.is_floating_point() else "whole", f"batch[{k}]", "batch")
-                 for k, x in enumerate(self.batch)]  # fmt: skip
+        named = zip(self.parameters.names, self.parameters.tensors, strict=True)
+        parameters = [given(program, x, name, "parameter") for name, x in named]
+        batch = [given(program, x, f"batch[{k}]", "batch") for k, x in enumerate(self.batch)]
         loss, *gradients = lower(self._captured, program, [*parameters, *batch])
         loss = program.realise(loss)
         numbers: list[Formula] = []
@@ -69,7 +73,18 @@ class Planner:
                 return states[-1]
 
             add_updates(program, update, parameters, gradients, state, dict(zip(names, numbers, strict=True)))
-        return plan_of(program, parameters, results, self.item, batch=batch, states=states, numbers=numbers)
+        plan = plan_of(program, parameters, results, self.item, batch=batch, states=states, numbers=numbers)
+        limits = [_stricter(limit, x) for limit, x in zip(plan.limits, self.batch, strict=True)]
+        return replace(plan, limits=limits)
+
+
+def _has_ignored(x: Tensor) -> bool:
+    return not x.is_floating_point() and bool((x == IGNORED).any())
+
+
+def _stricter(limit: Limit | None, example: Tensor) -> Limit | None:
+    """Take back that `IGNORED` may stand in the targets where the example has none: a derived backward knows none."""
+    return (limit[0], None) if limit is not None and limit[1] == IGNORED and not _has_ignored(example) else limit
 
 
 def plan_of(
@@ -111,17 +126,18 @@ def _place(layout: Layout, array: Array, name: str | None = None) -> Place:
     return Place(name or str(array), kind, array.shape, slot.offset, slot.strides, slot.size)
 
 
-def limits_of(program: Program) -> dict[Array, int]:
+def limits_of(program: Program) -> dict[Array, Limit]:
     """Return how large the numbers of each given array of indices may be, from the arrays that they index."""
-    limits: dict[Array, int] = {}
+    limits: dict[Array, Limit] = {}
     for definition in program.definitions:
         positions = [node.position for node in loads_of(*bodies_of(definition))]
         if isinstance(definition, Scatter):
             positions.append(definition.position)
         for entry in (e for position in positions for index in position for e in _entries(index)):
-            if entry.of.op == "load":
-                array = entry.of.array
-                limits[array] = min(entry.extent, limits.get(array, entry.extent))
+            read, replaced = without_replaced(entry.of)
+            if read.op == "load":
+                below, ignored = limits.get(read.array, (entry.extent, replaced))
+                limits[read.array] = min(below, entry.extent), ignored if ignored == replaced else None
     return limits
 
 

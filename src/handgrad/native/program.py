@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from handgrad.native.arrays import Array, Shape, Tensor, domain_of, variables_of
+from handgrad.native.arrays import Array, Shape, Tensor, as_truth, domain_of, variables_of
 from handgrad.native.indices import Entry, Index, Var
-from handgrad.native.scalars import TRUTH, Scalar, as_float, load, number, op
+from handgrad.native.scalars import TRUTH, Scalar, as_float, load, op
 
 IDENTITY = {"sum": 0.0, "max": float("-inf"), "min": float("inf"), "prod": 1.0}
 
@@ -105,9 +105,7 @@ class Program:
             self.definitions.append(Map(array, position, stored, domain_of(tensor.shape)))
             self._memory[key] = (array, body)
         found = Tensor.of(self._memory[key][0])
-        if tensor.kind != TRUTH:
-            return found
-        return Tensor(tensor.shape, lambda p: op("ne", found.at(p), number(0.0)), TRUTH)
+        return as_truth(found) if tensor.kind == TRUTH else found
 
     def write(self, array: Array, tensor: Tensor) -> None:
         """Store ``tensor`` into a given array: an update."""
@@ -147,7 +145,7 @@ class Program:
         *lead, m, k = left.shape
         n = right.shape[-1]
         shape = (*lead, m, n)
-        if m == 1 or n == 1 or k == 1:
+        if min(m, n, k) <= 1:
             return self._small_product(left, right, shape)
         left, right = self._operand(left), self._rows(right)
         position = variables_of(shape)

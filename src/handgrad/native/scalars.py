@@ -110,6 +110,15 @@ def index_value(index: Index) -> Scalar:
     return _node("index", (), index, WHOLE, index.variables)
 
 
+def without_replaced(node: Scalar) -> tuple[Scalar, int | None]:
+    """Return what ``where(x == number, 0, x)`` reads, and that number; anything else as it is, and None."""
+    if node.op == "select" and node.args[0].op == "eq" and value_of(node.args[1]) == 0:
+        read, other = node.args[0].args
+        if read is node.args[2] and isinstance(value_of(other), int):
+            return read, other.payload[0]
+    return node, None
+
+
 def as_index(node: Scalar, extent: int) -> Index:
     """Return a number as a place in a dimension of ``extent``."""
     if node.op == "number":

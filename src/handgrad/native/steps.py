@@ -14,7 +14,7 @@ import numpy as np
 
 from handgrad.errors import CompileError
 from handgrad.native.draws import Draws
-from handgrad.native.plan import Numbers, Place, Plan
+from handgrad.native.plan import Limit, Numbers, Place, Plan
 
 SECONDS_A_CALL = 0.2  # after so long a call comes back, so that Ctrl-C is answered
 
@@ -65,7 +65,7 @@ class Steps(ABC):
             raise CompileError(f"the arrays have {', '.join(map(str, sorted(lengths)))} rows: give as many of each")
         self._data = found
 
-    def _known(self, place: Place, given: Any, limit: int | None) -> Numbers:
+    def _known(self, place: Place, given: Any, limit: Limit | None) -> Numbers:
         """Return what is given as it is read; a tensor that was given before, and not changed, is not read again."""
         version = _version(given)
         before, its_version, found = self._seen.get(place, (None, None, None))
@@ -74,7 +74,7 @@ class Steps(ABC):
             self._seen[place] = (given, version, found)
         return found
 
-    def _checked(self, place: Place, given: Any, limit: int | None) -> Numbers:
+    def _checked(self, place: Place, given: Any, limit: Limit | None) -> Numbers:
         raw = numbers_of(given)
         if raw.shape[1:] != place.shape[1:] or not raw.ndim:
             rows = ", ".join(["n", *map(str, place.shape[1:])])
@@ -85,12 +85,8 @@ class Steps(ABC):
             raise CompileError(f"{place} is {raw.dtype}, and the step is compiled for {wanted}")
         if is_float and raw.dtype != self.real:
             raise CompileError(f"{place} is {raw.dtype}, and the step is compiled for {np.dtype(self.real).name}")
-        if limit is not None and raw.size:
-            low, high = int(raw.min()), int(raw.max())
-            if low < 0 or high >= limit:
-                raise CompileError(
-                    f"{place} holds {low if low < 0 else high}, which is out of range for an index below {limit}"
-                )
+        if limit is not None:
+            _check_indices(place, raw, *limit)
         if not is_float:
             return np.array(raw, np.int32, order="C")  # a copy: what was checked stays as it is
         return np.ascontiguousarray(raw, self.real)
@@ -147,6 +143,15 @@ def _interrupts_wait() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if caught and callable(before):
         before(*caught[0])
+
+
+def _check_indices(place: Place, numbers: Numbers, below: int, ignored: int | None) -> None:
+    counted = numbers if ignored is None else numbers[numbers != ignored]
+    low, high = (int(counted.min()), int(counted.max())) if counted.size else (0, 0)
+    if low < 0 or high >= below:
+        raise CompileError(
+            f"{place} holds {low if low < 0 else high}, which is out of range for an index below {below}"
+        )
 
 
 def numbers_of(given: Any) -> Numbers:

@@ -167,7 +167,8 @@ class NestWriter:
         self._begin(None)
         e = self.e
         along = scatter.domain[-1] if scatter.domain else None
-        if along is not None and scatter.position[-1] == Index.of(along):
+        *before, last = scatter.position or [Index()]
+        if along is not None and last == Index.of(along) and not any(along in index.variables for index in before):
             e.vector = along
         outer = scatter.domain[:-1] if e.vector is not None else scatter.domain
 

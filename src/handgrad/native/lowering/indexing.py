@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from handgrad.errors import NoLoweringError
-from handgrad.native.arrays import Array, Tensor, domain_of, variables_of
+from handgrad.native.arrays import Array, Tensor, domain_of, reshaped, variables_of
 from handgrad.native.indices import Index
 from handgrad.native.lowering.pointwise import broadcast, constant, expanded, kind_of, pointwise
 from handgrad.native.program import Program, Scatter
-from handgrad.native.scalars import TRUTH, WHOLE, Scalar, as_float, as_index, index_value, number, op
+from handgrad.native.scalars import TRUTH, WHOLE, Scalar, as_float, as_index, index_value, number, op, without_replaced
 from handgrad.native.table import lowering
 
 
@@ -67,10 +67,12 @@ def _index(program: Program, x: Tensor, indices: Sequence[Tensor | None]) -> Ten
 def at_index(value: Scalar, extent: int) -> Index:
     """Return a number from an index tensor as a place.
 
-    What the caller gives is checked before the call. What the step computes cannot be: a negative number counts from
-    the end, and one outside is brought to the nearest place, so that nothing outside the array is read.
+    What the caller gives is checked before the call, but for one number that is replaced, as a loss does with those of
+    ``ignore_index``. What the step computes cannot be: a negative number counts from the end, and one outside is
+    brought to the nearest place, so that nothing outside the array is read.
     """
-    if value.op in ("index", "number") or (value.op == "load" and value.array.role in ("batch", "parameter")):
+    read, _ = without_replaced(value)
+    if value.op in ("index", "number") or (read.op == "load" and read.array.role in ("batch", "parameter")):
         return as_index(value, extent)
     counted = op("select", op("lt", value, number(0)), op("add", value, number(extent)), value)
     return as_index(op("min", op("max", counted, number(0)), number(extent - 1)), extent)
@@ -124,6 +126,13 @@ def _index_put(program: Program, x: Tensor, indices: Sequence[Tensor | None], va
         for d, index in enumerate([*indices, *([None] * (len(x.shape) - len(indices)))])
     )
     return scattered(program, x, place, program.realise(expanded(values, shape)), accumulate)
+
+
+@lowering("put")
+def _put(program: Program, x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    count = (math.prod(index.shape),)
+    flat = reshaped(x, (math.prod(x.shape),))
+    return reshaped(_index_put(program, flat, [reshaped(index, count)], reshaped(source, count), accumulate), x.shape)
 
 
 def _put_where(program: Program, x: Tensor, mask: Tensor, values: Tensor, accumulate: bool) -> Tensor:

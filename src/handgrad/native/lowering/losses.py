@@ -20,31 +20,26 @@ def _nll_loss(program: Program, logs: Tensor, target: Tensor, weight: Tensor | N
     target = kept(program, target)
     classes = logs.shape[-1]
 
+    def class_at(p: tuple[Index, ...]) -> Index:
+        named = target.at(p)
+        if not 0 <= ignore_index < classes:
+            named = op("select", op("eq", named, number(ignore_index)), number(0), named)
+        return at_index(named, classes)
+
     def weight_at(p: tuple[Index, ...]) -> Scalar:
-        own = real(1) if weight is None else weight.at((at_index(target.at(p), classes),))
-        if ignore_index >= 0:
-            own = op("select", op("eq", target.at(p), number(ignore_index)), real(0), own)
-        return own
+        own = real(1) if weight is None else weight.at((class_at(p),))
+        return op("select", op("eq", target.at(p), number(ignore_index)), real(0), own)
 
     def at(p: tuple[Index, ...]) -> Scalar:
-        picked = logs.at((*p, at_index(target.at(p), classes)))
-        return op("neg", op("mul", picked, weight_at(p)))
+        return op("neg", op("mul", logs.at((*p, class_at(p))), weight_at(p)))
 
     rows = logs.shape[:-1]
     losses = Tensor(rows, at)
-    if weight is None and ignore_index < 0:
-        weights, count = None, float(rows[0] if rows else 1)
-    else:
-        weights, count = total(program, Tensor(rows, weight_at)), 0.0
-    total_weight = weights if weights is not None else Tensor((), lambda _: real(count))
     if reduction == 0:
         return losses, Tensor((), lambda _: real(0))
-    summed = total(program, losses)
-    if reduction == 2:
-        return summed, total_weight
-    if weights is None:
-        return scaled(program, summed, 1 / count), total_weight
-    return pointwise(program, lambda s, w: op("div", s, w), summed, weights), total_weight
+    summed, weights = total(program, losses), total(program, Tensor(rows, weight_at))
+    mean = pointwise(program, lambda s, w: op("div", s, w), summed, weights)
+    return summed if reduction == 2 else mean, weights
 
 
 @lowering("mse_loss")

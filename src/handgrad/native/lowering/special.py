@@ -9,7 +9,7 @@ from typing import Any
 from handgrad.errors import NoLoweringError
 from handgrad.native.arrays import Tensor, reshaped
 from handgrad.native.indices import Index
-from handgrad.native.lowering.pointwise import matched, pointwise
+from handgrad.native.lowering.pointwise import constant, matched, pointwise
 from handgrad.native.lowering.reductions import squeezed, variance
 from handgrad.native.lowering.views import _unsqueeze, clamped
 from handgrad.native.program import Program
@@ -158,6 +158,18 @@ def _batch_norm(program: Program, x: Tensor, weight: Tensor | None, bias: Tensor
     found, mean, inverse = _normalised(program, x, dims, eps)
     flat = (x.shape[1],)
     return _affine(program, found, weight, bias), reshaped(mean, flat), reshaped(inverse, flat)
+
+
+@lowering("_native_batch_norm_legit_no_training")
+def _batch_norm_of_running(program: Program, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor,
+                           var: Tensor, momentum: float, eps: float) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    del momentum
+    shape = (1, x.shape[1], *(1 for _ in x.shape[2:]))
+    inverse = program.realise(pointwise(program, lambda v: op("rsqrt", op("add", v, real(eps))), var))
+    found = pointwise(program, lambda a, m, i: op("mul", op("sub", a, m), i), x, reshaped(mean, shape),
+                      reshaped(inverse, shape))  # fmt: skip
+    nothing = constant(0.0, (0,))
+    return _affine(program, found, weight, bias), nothing, nothing
 
 
 @lowering("native_group_norm")
