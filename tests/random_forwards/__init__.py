@@ -6,6 +6,7 @@ smooth. What there is to write stands in `texts.py`, `operations.py` and `statem
 
 from __future__ import annotations
 
+import torch
 from hypothesis import strategies as st
 
 from random_forwards.operations import FAMILIES, attempt, expression
@@ -18,6 +19,16 @@ THEMES = ["everything", *FAMILIES, "loops", "in place"]
 @st.composite
 def forwards(draw: Draw, theme: str = "everything") -> Written:
     """Return a random forward; half of its operations are those of its theme."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # what PyTorch warns of is not written: the second time too
+    try:
+        return written(draw, theme)
+    finally:
+        torch.set_warn_always(before)
+
+
+def written(draw: Draw, theme: str) -> Written:
+    """Write a forward."""
     w = Writer(draw, expression)
     for _ in range(w.integer(1, 2)):
         sizes = [w.integer(1, 5) for _ in range(w.integer(1, 3))]
