@@ -27,6 +27,10 @@ TAKEN_OUT = "a number is taken out of a tensor, and what is compiled would have 
 _OURS = ("handgrad/native/", "/torch/", "<frozen")
 
 
+CLOSE = 1e-3  # of the largest number of a result
+NOISE = 1e-6  # of the largest number of all results: a gradient that is 0 but for rounding
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a call stands in the user's code."""
@@ -49,6 +53,20 @@ class Capture:
     results: list[Any]
     places: dict[Node, Place]
     constants: dict[str, torch.Tensor]
+    numbers: list[torch.Tensor]  # the results as they were computed while the calls were recorded
+
+    def check(self, found: Sequence[torch.Tensor]) -> None:
+        """Compare what the function returns when nothing is recorded.
+
+        Raises:
+            NoLoweringError: it is something else: `functionalize` has not seen a write.
+        """
+        largest = [float(x.abs().nan_to_num(0, 0, 0).max()) if x.numel() else 0.0 for x in found]
+        for k, (recorded, plain) in enumerate(zip(self.numbers, found, strict=True)):
+            close = CLOSE * largest[k] + NOISE * max(largest)
+            if not torch.allclose(recorded, plain, rtol=CLOSE, atol=close, equal_nan=True):
+                what = f"gradient {k}" if k else "the loss"
+                raise NoLoweringError(f"{what} is another when the step is recorded: a write through a view gets lost")
 
     def digest(self) -> str:
         """Return a sum of the calls, their arguments, and the tensors that are no inputs."""
@@ -208,6 +226,7 @@ def capture(function: Callable[..., Sequence[torch.Tensor]], inputs: Sequence[to
         truths=[x.dtype == torch.bool for x in inputs],
         results=output,
         constants=recorder.constants,
+        numbers=[x.detach() for x in several],
         places=recorder.places,
     )
 

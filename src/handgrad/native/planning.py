@@ -35,7 +35,7 @@ class Planner:
 
     def __init__(self, both: Flat, parameters: Parameters, batch: Sequence[Tensor], dtype: torch.dtype) -> None:
         self.parameters, self.batch, self.item = parameters, batch, dtype.itemsize
-        self._captured = capture(both, [*parameters.tensors, *batch])
+        self._both, self._captured = both, capture(both, [*parameters.tensors, *batch])
 
     def plan(self, update: Update | None) -> Plan:
         """Return the plan of a step that ends with ``update``, kept or made; without one, it leaves the gradients."""
@@ -58,6 +58,7 @@ class Planner:
         parameters = [given(program, x, name, "parameter") for name, x in named]
         batch = [given(program, x, f"batch[{k}]", "batch") for k, x in enumerate(self.batch)]
         loss, *gradients = lower(self._captured, program, [*parameters, *batch])
+        self._captured.check(self._both(*(x.detach().clone() for x in (*self.parameters.tensors, *self.batch))))
         loss = program.realise(loss)
         numbers: list[Formula] = []
         states: list[Formula] = []
