@@ -36,6 +36,7 @@ class Planner:
     def __init__(self, both: Flat, parameters: Parameters, batch: Sequence[Tensor], dtype: torch.dtype) -> None:
         self.parameters, self.batch, self.item = parameters, batch, dtype.itemsize
         self._both, self._captured = both, capture(both, [*parameters.tensors, *batch])
+        self._is_checked = False
 
     def plan(self, update: Update | None) -> Plan:
         """Return the plan of a step that ends with ``update``, kept or made; without one, it leaves the gradients."""
@@ -47,6 +48,7 @@ class Planner:
                      *(str(_has_ignored(x)) for x in self.batch))  # fmt: skip
         content = read(key)
         if content is not None:
+            self._is_checked = True  # when it was made
             return Plan.from_bytes(content)
         plan = self._made(update)
         write(key, plan.to_bytes())
@@ -58,7 +60,9 @@ class Planner:
         parameters = [given(program, x, name, "parameter") for name, x in named]
         batch = [given(program, x, f"batch[{k}]", "batch") for k, x in enumerate(self.batch)]
         loss, *gradients = lower(self._captured, program, [*parameters, *batch])
-        self._captured.check(self._both(*(x.detach().clone() for x in (*self.parameters.tensors, *self.batch))))
+        if not self._is_checked:  # by the first plan: the parameters are still those that were recorded
+            self._captured.check(self._both(*(x.detach().clone() for x in (*self.parameters.tensors, *self.batch))))
+            self._is_checked = True
         loss = program.realise(loss)
         numbers: list[Formula] = []
         states: list[Formula] = []
