@@ -230,3 +230,17 @@ def test_draws_are_those_of_torch(seed: int, before: int, count: int, shape: tup
 def test_too_many_rows_are_refused() -> None:
     with pytest.raises(CompileError, match="268,435,456: give them as `rows`"):
         Draws.seeded(1).below(2**28, (1,))
+
+
+def test_a_start_loads_no_sympy() -> None:
+    """Half a second that PyTorch would spend on the first write in place, such as that of an embedding's gradient."""
+    code = (
+        "import sys, torch, handgrad\n"
+        "from handgrad.models import MODELS\n"
+        "m = MODELS['mlp']\n"
+        "p = m.initialise(11, n_embd=5, n_hidden=9, block_size=3, generator=torch.Generator().manual_seed(3))\n"
+        "batch = torch.zeros(4, 3, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)\n"
+        "handgrad.compile(m.forward, m.backward, params=p, batch=batch, fallback=False).loss(*batch)\n"
+        "assert 'sympy' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -86,7 +86,7 @@ _IN_PLACE: dict[Any, Any] = {
     getattr(torch.Tensor, name): getattr(torch.Tensor, plain)
     for plain in ("add", "sub", "mul", "div")
     for name in (f"{plain}_", f"__i{plain.replace('div', 'truediv')}__")
-}
+} | {torch.Tensor.index_add_: torch.Tensor.index_add}
 """Arithmetic in place: written as a copy, since `functionalize` would load SymPy, half a second, for each of these."""
 
 
