@@ -14,8 +14,8 @@ from torch import Tensor
 
 from handgrad.deriver.memory import outdated
 from handgrad.graph import Binding, Graph, Value
+from handgrad.tracer.names import VISIBLE_ITEMS
 
-MOST = 256  # longer lists and dicts are not looked into
 _WORDS = frozenset([*keyword.kwlist, *dir(builtins)])
 
 
@@ -220,9 +220,9 @@ def _parts(name: str, item: Any) -> Iterator[tuple[str, Any]]:
     """Yield what a tuple, list or dict holds, and how it is written: ``p.W1``, ``weights[0]``, ``params['W1']``."""
     if isinstance(item, tuple) and hasattr(item, "_fields"):
         yield from ((f"{name}.{field}", part) for field, part in zip(item._fields, item, strict=True))
-    elif type(item) in (tuple, list) and len(item) <= MOST:
+    elif type(item) in (tuple, list) and len(item) <= VISIBLE_ITEMS:
         yield from ((f"{name}[{k}]", part) for k, part in enumerate(item))
-    elif type(item) is dict and len(item) <= MOST:
+    elif type(item) is dict and len(item) <= VISIBLE_ITEMS:
         yield from ((f"{name}[{key!r}]", part) for key, part in item.items() if isinstance(key, str | int))
 
 

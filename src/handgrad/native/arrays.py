@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from handgrad.native.indices import Index, Var, join, split
-from handgrad.native.scalars import FLOAT, TRUTH, WHOLE, Scalar, load, number, op
+from handgrad.native.scalars import FLOAT, TRUTH, WHOLE, Scalar, load, truth
 
 _numbers = itertools.count()
 Shape = tuple[int, ...]
@@ -62,8 +62,7 @@ def domain_of(shape: Shape) -> tuple[Var, ...]:
 
 def as_truth(tensor: Tensor) -> Tensor:
     """Return numbers as truth values: whether each is not 0."""
-    zero = number(0 if tensor.kind == WHOLE else 0.0)
-    return Tensor(tensor.shape, lambda p: op("ne", tensor.at(p), zero), TRUTH)
+    return Tensor(tensor.shape, lambda p: truth(tensor.at(p)), TRUTH)
 
 
 def reshaped(tensor: Tensor, shape: Shape) -> Tensor:

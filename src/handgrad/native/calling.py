@@ -109,13 +109,8 @@ def _arguments(
 
 def _called(forward: Callable[..., Any], given: Mapping[str, Any]) -> Any:
     """Return ``forward`` of arguments by name, those of a ``*batch`` too."""
-    rest = [p.name for p in inspect.signature(forward).parameters.values() if p.kind is p.VAR_POSITIONAL]
-    if not rest or rest[0] not in given:
-        return forward(**given)
-    names = list(inspect.signature(forward).parameters)
-    before = names[: names.index(rest[0])]
-    by_name = {name: item for name, item in given.items() if name not in (*before, *rest)}
-    return forward(*(given[name] for name in before if name in given), *given[rest[0]], **by_name)
+    bound = inspect.BoundArguments(inspect.signature(forward), dict(given))
+    return forward(*bound.args, **bound.kwargs)
 
 
 def loss_of(result: Any) -> Tensor:

@@ -172,6 +172,11 @@ def as_float(node: Scalar) -> Scalar:
     return _node("to_float", (node,), None, FLOAT, node.variables)
 
 
+def truth(node: Scalar) -> Scalar:
+    """Return whether a number is not zero."""
+    return node if node.kind == TRUTH else op("ne", node, real(0) if node.kind == FLOAT else number(0))
+
+
 _FOLDED: dict[str, Callable[[Any, Any], Any]] = {
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv,
 }  # fmt: skip

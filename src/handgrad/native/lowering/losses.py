@@ -1,16 +1,14 @@
-"""Losses and normalisations that PyTorch computes in one operation."""
+"""Losses that PyTorch computes in one operation."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from handgrad.native.arrays import Tensor
 from handgrad.native.indices import Index
 from handgrad.native.lowering.indexing import at_index, kept
 from handgrad.native.lowering.pointwise import pointwise
-from handgrad.native.lowering.reductions import scaled, total, variance
+from handgrad.native.lowering.reductions import scaled, total
 from handgrad.native.program import Program
-from handgrad.native.scalars import Scalar, as_float, number, op, real
+from handgrad.native.scalars import Scalar, number, op, real
 from handgrad.native.table import lowering
 
 
@@ -57,20 +55,3 @@ def reduced(program: Program, losses: Tensor, reduction: int) -> Tensor:
     for size in losses.shape:
         count *= size
     return summed if reduction == 2 else scaled(program, summed, 1 / count)
-
-
-@lowering("native_layer_norm")
-def _layer_norm(program: Program, x: Tensor, shape: Any, weight: Tensor | None, bias: Tensor | None,
-                eps: float) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    dims = tuple(range(-len(shape), 0))
-    var, mean = variance(program, x, dims, 0, keepdim=True)
-    inverse = program.realise(pointwise(program, lambda v: op("rsqrt", op("add", v, real(eps))), var))
-    found = pointwise(program, lambda a, m, i: op("mul", op("sub", a, m), i), x, mean, inverse)
-    if weight is not None:
-        found = pointwise(program, lambda a, w: op("mul", a, w), found, weight)
-    if bias is not None:
-        found = pointwise(program, lambda a, b: op("add", a, b), found, bias)
-    return found, mean, inverse
-
-
-__all__ = ["as_float", "reduced"]

@@ -9,7 +9,7 @@ from typing import Any
 from handgrad.native.arrays import Array, Shape, Tensor, variables_of
 from handgrad.native.indices import Index
 from handgrad.native.program import Program
-from handgrad.native.scalars import FLOAT, TRUTH, WHOLE, Scalar, as_float, number, op, real
+from handgrad.native.scalars import FLOAT, TRUTH, WHOLE, Scalar, as_float, number, op, real, truth
 from handgrad.native.table import lowering
 
 COSTLY_TO_REPEAT = 10
@@ -65,7 +65,8 @@ _UNARY = {
     "round": "round", "trunc": "trunc", "log1p": "log1p", "expm1": "expm1",
 }  # fmt: skip
 _BINARY = {
-    "mul": "mul", "div": "div", "maximum": "max", "minimum": "min", "eq": "eq", "ne": "ne", "lt": "lt", "le": "le",
+    "mul": "mul", "div": "div", "maximum": "max", "minimum": "min",
+    "clamp_min": "max", "clamp_max": "min", "eq": "eq", "ne": "ne", "lt": "lt", "le": "le",
     "gt": "gt", "ge": "ge", "logical_and": "and", "bitwise_and": "and", "logical_or": "or", "bitwise_or": "or",
 }  # fmt: skip
 
@@ -86,11 +87,6 @@ def matched(name: str, *args: Scalar) -> tuple[Scalar, ...]:
     if any(a.kind == WHOLE for a in args):
         return tuple(a if a.kind == WHOLE else op("to_whole", a) for a in args)
     return args if name in ("eq", "ne") or len(args) == 1 else tuple(as_float(a) for a in args)
-
-
-def truth(node: Scalar) -> Scalar:
-    """Return whether a number is not zero."""
-    return node if node.kind == TRUTH else op("ne", node, real(0) if node.kind == FLOAT else number(0))
 
 
 for _name, _operation in {**_UNARY, **_BINARY}.items():
@@ -337,4 +333,4 @@ def filled(shape: Shape, value: Any, kind: str) -> Tensor:
     return constant(made, tuple(shape))
 
 
-__all__ = ["Array", "broadcast", "constant", "expanded", "filled", "kind_of", "matched", "pointwise", "power", "truth"]
+__all__ = ["Array", "broadcast", "constant", "expanded", "filled", "kind_of", "matched", "pointwise", "power"]

@@ -8,9 +8,9 @@ from typing import Any
 
 from handgrad.native.arrays import Tensor
 from handgrad.native.indices import Index
-from handgrad.native.lowering.pointwise import as_kind, expanded, pointwise, power, truth
+from handgrad.native.lowering.pointwise import as_kind, expanded, pointwise, power
 from handgrad.native.program import Program
-from handgrad.native.scalars import FLOAT, Scalar, as_float, index_value, number, op, real
+from handgrad.native.scalars import FLOAT, Scalar, as_float, index_value, number, op, real, truth
 from handgrad.native.table import lowering
 
 Dims = Sequence[int] | int | None

@@ -1,4 +1,4 @@
-"""Functions that the C library computes, what is nan or infinite, running sums, diagonals, norms of channels."""
+"""Functions that the C library computes, what is nan or infinite, running sums, diagonals, normalisations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from handgrad.errors import NoLoweringError
 from handgrad.native.arrays import Tensor, reshaped
 from handgrad.native.indices import Index
 from handgrad.native.lowering.pointwise import constant, matched, pointwise
-from handgrad.native.lowering.reductions import squeezed, variance
+from handgrad.native.lowering.reductions import _argmax, squeezed, variance
 from handgrad.native.lowering.views import _unsqueeze, clamped
 from handgrad.native.program import Program
 from handgrad.native.scalars import LIBRARY, Scalar, as_float, index_value, number, op, real
@@ -58,16 +58,6 @@ def _without_nan(name: str) -> Callable[..., Tensor]:
 
 lowering("fmax")(_without_nan("max"))
 lowering("fmin")(_without_nan("min"))
-
-
-@lowering("clamp_min")
-def _clamp_min(program: Program, x: Tensor, low: Any) -> Tensor:
-    return pointwise(program, lambda a, b: op("max", *matched("max", a, b)), x, low)
-
-
-@lowering("clamp_max")
-def _clamp_max(program: Program, x: Tensor, high: Any) -> Tensor:
-    return pointwise(program, lambda a, b: op("min", *matched("min", a, b)), x, high)
 
 
 @lowering("cumsum")
@@ -120,8 +110,6 @@ def _diagonal_scatter(program: Program, x: Tensor, source: Tensor, offset: int =
 
 @lowering("argmin")
 def _argmin(program: Program, x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    from handgrad.native.lowering.reductions import _argmax
-
     return _argmax(program, pointwise(program, lambda a: op("neg", a), x), dim, keepdim)
 
 
@@ -131,23 +119,41 @@ def _addmv(program: Program, x: Tensor, left: Tensor, right: Tensor, *, beta: fl
     return pointwise(program, lambda a, m: op("add", op("mul", m, real(alpha)), op("mul", a, real(beta))), x, found)
 
 
-# -- norms of channels
+# -- normalisations
 
 
 def _normalised(program: Program, x: Tensor, dims: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return numbers of mean 0 and variance 1 over some dimensions, their means, and one over their deviations."""
     var, mean = variance(program, x, dims, 0, keepdim=True)
+    found, inverse = _standardised(program, x, mean, var, eps)
+    return found, mean, inverse
+
+
+def _standardised(program: Program, x: Tensor, mean: Tensor, var: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return ``(x - mean) / sqrt(var + eps)``, and one over that root."""
     inverse = program.realise(pointwise(program, lambda v: op("rsqrt", op("add", v, real(eps))), var))
-    return pointwise(program, lambda a, m, i: op("mul", op("sub", a, m), i), x, mean, inverse), mean, inverse
+    return pointwise(program, lambda a, m, i: op("mul", op("sub", a, m), i), x, mean, inverse), inverse
 
 
 def _affine(program: Program, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """Return x times weight plus bias, which have a number for each channel, dimension 1."""
+    """Return x times weight plus bias, both of shapes that are broadcast."""
     for name, factor in (("mul", weight), ("add", bias)):
         if factor is not None:
-            along = reshaped(factor, (factor.shape[0], *(1 for _ in x.shape[2:])))
-            x = pointwise(program, lambda a, f, name=name: op(name, a, f), x, along)
+            x = pointwise(program, lambda a, f, name=name: op(name, a, f), x, factor)
     return x
+
+
+def _of_channels(program: Program, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Return x times weight plus bias, which have a number for each channel, dimension 1."""
+    shape = (x.shape[1], *(1 for _ in x.shape[2:]))
+    return _affine(program, x, *(None if f is None else reshaped(f, shape) for f in (weight, bias)))
+
+
+@lowering("native_layer_norm")
+def _layer_norm(program: Program, x: Tensor, shape: Any, weight: Tensor | None, bias: Tensor | None,
+                eps: float) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    found, mean, inverse = _normalised(program, x, tuple(range(-len(shape), 0)), eps)
+    return _affine(program, found, weight, bias), mean, inverse
 
 
 @lowering("_native_batch_norm_legit.no_stats")
@@ -157,7 +163,7 @@ def _batch_norm(program: Program, x: Tensor, weight: Tensor | None, bias: Tensor
     dims = (0, *range(2, len(x.shape)))
     found, mean, inverse = _normalised(program, x, dims, eps)
     flat = (x.shape[1],)
-    return _affine(program, found, weight, bias), reshaped(mean, flat), reshaped(inverse, flat)
+    return _of_channels(program, found, weight, bias), reshaped(mean, flat), reshaped(inverse, flat)
 
 
 @lowering("_native_batch_norm_legit_no_training")
@@ -165,11 +171,9 @@ def _batch_norm_of_running(program: Program, x: Tensor, weight: Tensor | None, b
                            var: Tensor, momentum: float, eps: float) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     del momentum
     shape = (1, x.shape[1], *(1 for _ in x.shape[2:]))
-    inverse = program.realise(pointwise(program, lambda v: op("rsqrt", op("add", v, real(eps))), var))
-    found = pointwise(program, lambda a, m, i: op("mul", op("sub", a, m), i), x, reshaped(mean, shape),
-                      reshaped(inverse, shape))  # fmt: skip
+    found, _ = _standardised(program, x, reshaped(mean, shape), reshaped(var, shape), eps)
     nothing = constant(0.0, (0,))
-    return _affine(program, found, weight, bias), nothing, nothing
+    return _of_channels(program, found, weight, bias), nothing, nothing
 
 
 @lowering("native_group_norm")
@@ -177,5 +181,5 @@ def _group_norm(program: Program, x: Tensor, weight: Tensor | None, bias: Tensor
                 rest: int, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     grouped = reshaped(x, (rows, groups, channels // groups * rest))
     found, mean, inverse = _normalised(program, grouped, (2,), eps)
-    made = _affine(program, reshaped(found, x.shape), weight, bias)
+    made = _of_channels(program, reshaped(found, x.shape), weight, bias)
     return made, reshaped(mean, (rows, groups)), reshaped(inverse, (rows, groups))
