@@ -160,7 +160,10 @@ class CompiledStep:
             CompileError: data or rows do not fit; nothing was run.
         """
         self._training.set_data(data)
-        rows = self._training.checked_rows(rows, steps, Draws.seeded(seed))
+        if rows is None:
+            rows = self._training.drawn_rows(steps, Draws.seeded(seed))
+        else:
+            rows = self._training.checked_rows(rows, steps)
         numbers = self._numbers(steps, lr)
         self._training.load_parameters(self.parameters.tensors)
         losses = np.empty(steps, self._training.real)

@@ -22,6 +22,7 @@ from handgrad.native.llvm.objects import object_of, processor, vector_bytes
 from handgrad.native.loops import work_of
 from handgrad.native.lower import given, lower
 from handgrad.native.nests import nests_of
+from handgrad.native.panels import groups_of
 from handgrad.native.plan import Limit, Place, Plan
 from handgrad.native.program import Program, Scatter, bodies_of, loads_of
 from handgrad.native.scalars import without_replaced
@@ -100,7 +101,8 @@ def plan_of(
     width, registers = vector_bytes()
     machine = Machine(item, width // item, registers)
     nests = nests_of(program, results)
-    layout = layout_of(nests, program.given, results, item=item, lanes=machine.lanes)
+    groups = groups_of(nests, program.given, machine.lanes, machine.registers)
+    layout = layout_of(groups, program.given, results, item=item, lanes=machine.lanes)
     fed = [*(Fed(_array(a), by_rows=True) for a in batch), *(Fed(_array(a), by_rows=False) for a in numbers)]
     loss, *gradients = results
     limits = limits_of(program)
@@ -116,7 +118,7 @@ def plan_of(
         gradients=[_place(layout, g, f"gradient {k}") for k, g in enumerate(gradients)],
         limits=[limits.get(_array(b)) for b in batch],
         constants=[(_place(layout, array), np.asarray(of)) for array, of in program.constants.items()],
-        code=object_of(ir_of(nests, layout, machine, fed=fed, loss=loss)),
+        code=object_of(ir_of(groups, layout, machine, fed=fed, loss=loss)),
     )
 
 

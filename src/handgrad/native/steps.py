@@ -91,13 +91,13 @@ class Steps(ABC):
             return np.array(raw, np.int32, order="C")  # a copy: what was checked stays as it is
         return np.ascontiguousarray(raw, self.real)
 
-    def checked_rows(self, rows: Any, steps: int, draws: Draws) -> Numbers:
-        """Return the rows of every minibatch, drawn if they are not given."""
-        size, count = self.plan.batch[0].shape[0], len(self._data[0])
-        if count == 0:
-            raise CompileError("the data have no rows")
-        if rows is None:
-            return draws.below(count, (steps, size))
+    def drawn_rows(self, steps: int, draws: Draws) -> Numbers:
+        """Return rows for every minibatch, as ``draws`` has them."""
+        return draws.below(self._row_count(), (steps, self.plan.batch[0].shape[0]))
+
+    def checked_rows(self, rows: Any, steps: int) -> Numbers:
+        """Return the rows of every minibatch as they are read."""
+        size, count = self.plan.batch[0].shape[0], self._row_count()
         found = numbers_of(rows)
         if found.shape != (steps, size) or found.dtype.kind not in "iu":
             raise CompileError(
@@ -108,6 +108,11 @@ class Steps(ABC):
             wrong = int(found.min() if found.min() < 0 else found.max())
             raise CompileError(f"rows hold {wrong}, and the data have {count} rows")
         return np.ascontiguousarray(found, np.int32)
+
+    def _row_count(self) -> int:
+        if len(self._data[0]) == 0:
+            raise CompileError("the data have no rows")
+        return len(self._data[0])
 
     def run(
         self, rows: Numbers, numbers: Mapping[str, Numbers], done: Callable[[Numbers], object] = lambda _: None

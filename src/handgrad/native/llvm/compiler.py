@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,14 +11,16 @@ from typing import Any
 import llvmlite.ir as ir
 
 from handgrad.native.arrays import Array
+from handgrad.native.indices import Var
 from handgrad.native.layout import Layout
 from handgrad.native.llvm.builder import I8, I32, I64, Builder, Machine
 from handgrad.native.llvm.forms import Form, Start
 from handgrad.native.llvm.nests import NestWriter
 from handgrad.native.llvm.ranges import Part
 from handgrad.native.llvm.team import MEETING, Team
-from handgrad.native.loops import Division, division_of
+from handgrad.native.loops import Division
 from handgrad.native.nests import Nest
+from handgrad.native.panels import Group
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Fed:
 
 
 def ir_of(
-    nests: Sequence[Nest], layout: Layout, machine: Machine, *, fed: Sequence[Fed] = (), loss: Array | None = None
+    groups: Sequence[Group], layout: Layout, machine: Machine, *, fed: Sequence[Fed] = (), loss: Array | None = None
 ) -> str:
     """Return LLVM IR of ``void run(arena, data, rows, steps, losses, thread, threads)``.
 
@@ -41,13 +43,10 @@ def ir_of(
     """
     module = ir.Module("handgrad")
     builder = Builder(machine, module)
-    divisions = [division_of(nest, machine.lanes, machine.registers) for nest in nests]
-    forms = [Form(nest, layout) for nest in nests]
+    divisions = [group.division(machine.lanes, machine.registers) for group in groups]
     names: dict[Hashable, str] = {}
-    for nest, form, division in zip(nests, forms, divisions, strict=True):
-        if form.key not in names:
-            names[form.key] = f"nest{len(names)}"
-            _nest(builder, layout, names[form.key], nest, form, division)
+    bodies = [_body(builder, layout, names, group, division)
+              for group, division in zip(groups, divisions, strict=True)]  # fmt: skip
     team = Team(builder, layout.size)
     types = [I8.as_pointer(), I8.as_pointer().as_pointer(), I32.as_pointer(), I64, builder.real.as_pointer(), I64, I64]
     arena, data, rows, steps, losses, *place = builder.start("run", types)
@@ -68,12 +67,11 @@ def ir_of(
 
     def step(number: Any) -> None:
         team.alone(lambda: feed(number))
-        for form, division in zip(forms, divisions, strict=True):
-            run = partial(_run, builder, layout, names[form.key], arena, form.starts)
+        for body, division in zip(bodies, divisions, strict=True):
             if division is None:
-                team.alone(run)
+                team.alone(partial(body, arena))
             else:
-                team.share(division, run)
+                team.share(division, partial(body, arena))
         team.alone(lambda: keep_loss(number))
         team.end_of_step()
 
@@ -82,7 +80,38 @@ def ir_of(
     return str(module)
 
 
-def _run(builder: Builder, layout: Layout, name: str, arena: Any, starts: Sequence[Start], *part: Any) -> None:
+def _body(
+    builder: Builder, layout: Layout, names: dict[Hashable, str], group: Group, division: Division | None
+) -> Callable[..., None]:
+    """Write the functions of a group's nests, and return what calls them: ``body(arena)``, or for a part of it."""
+    together = len(group.nests) > 1
+    calls: list[Callable[..., None]] = []
+    for nest in group.nests:
+        form = Form(nest, layout)
+        variable = nest.domain[-1] if together else None if division is None else division.variable
+        key = form.key, variable
+        if key not in names:
+            names[key] = f"nest{len(names)}"
+            _nest(builder, layout, names[key], nest, form, variable)
+        calls.append(partial(_call, builder, layout, names[key], form.starts))
+
+    def whole(arena: Any, *part: Any) -> None:
+        calls[0](arena, *part)
+
+    def by_panels(arena: Any, first: Any = None, end: Any = None) -> None:
+        last = builder.i64(group.panels.variable.extent) if end is None else end
+
+        def panel(start: Any) -> None:
+            stop = builder.lesser(builder.ir.add(start, builder.i64(group.grain)), last)
+            for call in calls:
+                call(arena, start, stop)
+
+        builder.between(builder.i64(0) if first is None else first, last, panel, group.grain)
+
+    return by_panels if together else whole
+
+
+def _call(builder: Builder, layout: Layout, name: str, starts: Sequence[Start], arena: Any, *part: Any) -> None:
     """Call the function of a nest."""
     given: list[Any] = []
     for array, element in starts:
@@ -97,13 +126,13 @@ def arena_size(layout: Layout) -> int:
     return layout.size + MEETING
 
 
-def _nest(builder: Builder, layout: Layout, name: str, nest: Nest, form: Form, division: Division | None) -> None:
+def _nest(builder: Builder, layout: Layout, name: str, nest: Nest, form: Form, variable: Var | None) -> None:
     """Write the nests of a form as a function: the time that LLVM takes grows faster than a function's length."""
     count = len(form.starts)
-    bounds = [] if division is None else [I64, I64]
+    bounds = [] if variable is None else [I64, I64]
     given = builder.start(name, [I8.as_pointer()] * count + bounds, apart=True)
     starts = dict(zip(form.starts, given[:count], strict=True))
-    part = None if division is None else Part(division.variable, *given[count:])
+    part = None if variable is None else Part(variable, *given[count:])
     NestWriter(builder, layout, starts, part).write(nest)
     builder.finish()
 

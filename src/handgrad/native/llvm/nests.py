@@ -61,7 +61,7 @@ class NestWriter:
     def _loops(self, variables: Sequence[Var], body: Callable[[], None]) -> None:
         self.ranges.loops(variables, body)
 
-    def _vectors(self, last: Var, body: Callable[[], None], nest: Nest) -> None:
+    def _vectors(self, last: Var, body: Callable[[], object], nest: Nest) -> None:
         """Run ``body`` for every vector of a row."""
         lanes = self.b.lanes
         self.e.lanes = None
@@ -73,11 +73,17 @@ class NestWriter:
 
         self.ranges.tiles(last, lanes, one, one, unrolled=UNROLLED)
 
-    def _emit(self, nest: Nest) -> None:
-        """Compute all maps at the present point, and then store them: an update reads what was there before."""
+    def _emit(self, nest: Nest) -> dict[Reduce, Any]:
+        """Compute everything at the present point, and then store the maps: an update reads what was there before.
+
+        Returns what is added to the reductions.
+        """
         maps = [s for s in nest.statements if isinstance(s, Map) and s.array not in nest.unstored]
-        for value, made in [(self.e.value(made.body), made) for made in maps]:
+        values = [self.e.value(made.body) for made in maps]
+        summands = {s: self.b.splat(self.e.value(s.body)) for s in nest.statements if isinstance(s, Reduce)}
+        for value, made in zip(values, maps, strict=True):
             self.e.store(value, made.array, made.position)
+        return summands
 
     def _rows(self, nest: Nest, inner: Sequence[Var], last: Var) -> None:
         """Reduce along rows: sums are kept in a vector, and added up at the end."""
@@ -87,9 +93,7 @@ class NestWriter:
             self.b.ir.store(self._identity(s, vector=True), slots[s])
 
         def body() -> None:
-            self._emit(nest)
-            for s in reduces:
-                value = self.b.splat(self.e.value(s.body))
+            for s, value in self._emit(nest).items():
                 assert self.e.lanes is not None
                 if self.e.lanes.valid is not None:
                     value = self.b.ir.select(self.b.first(self.e.lanes.valid), value, self._identity(s, vector=True))
@@ -131,9 +135,8 @@ class NestWriter:
             def body() -> None:
                 for k, lanes in enumerate(contexts):
                     with self.e.at(lanes), self.e.scope():
-                        self._emit(nest)
-                        for s in reduces:
-                            self._accumulate(s, slots[s, k], self.b.splat(self.e.value(s.body)))
+                        for s, value in self._emit(nest).items():
+                            self._accumulate(s, slots[s, k], value)
 
             self._loops(inner, body)
             for k, lanes in enumerate(contexts):

@@ -21,7 +21,7 @@ class ProductWriter:
         *self.batch, self.rows, self.columns = product.domain
         self.height, self.width = tile_of(product, self.b.lanes, self.b.machine.registers)
 
-    def write(self, emit: Callable[[], None]) -> None:
+    def write(self, emit: Callable[[], object]) -> None:
         """Write it; ``emit`` writes the statements at the present point."""
         self._emit = emit
         self.e.vector = self.columns
