@@ -18,7 +18,7 @@ from handgrad.native.arrays import Tensor as Formula
 from handgrad.native.arrays import reshaped
 from handgrad.native.executor import Executor
 from handgrad.native.llvm.objects import vector_bytes
-from handgrad.native.loops import division_of
+from handgrad.native.loops import Division, block_of, division_of, turned
 from handgrad.native.nests import nests_of
 from handgrad.native.planning import plan_of
 from handgrad.native.program import Program
@@ -61,12 +61,13 @@ class Sheet:
         plan = plan_of(self.program, [f for f, _ in self.given], arrays, self.item)  # type: ignore[arg-type]
         return Executor(plan, threads)
 
-    def divided(self) -> list[str]:
-        """Return of what kind the nests are that threads share."""
+    def divided(self) -> list[tuple[str, Division]]:
+        """Return of what kind the nests are that threads share, and how they do."""
         lanes, registers = vector_bytes()[0] // self.item, vector_bytes()[1]
         nests = nests_of(self.program, [r.array for r in self.results if r.array is not None])
-        return ["product" if n.product else "reduce" if n.over else "map" for n in nests
-                if division_of(n, lanes, registers)]  # fmt: skip
+        kinds = ("product" if n.product else "reduce" if n.over else "copy" if turned(n) else "map" for n in nests)
+        divisions = (division_of(n, lanes, registers) for n in nests)
+        return [(kind, found) for kind, found in zip(kinds, divisions, strict=True) if found]
 
     def run(self, threads: int = 1) -> list[Numbers]:
         executor = self.executor(threads)
@@ -137,7 +138,7 @@ def shared(item: int) -> Sheet:
 def test_every_number_of_threads_gives_the_same_bits(item: int) -> None:
     found = {threads: shared(item).run(threads) for threads in THREADS}
 
-    assert set(shared(item).divided()) == {"product", "reduce", "map"}
+    assert {kind for kind, _ in shared(item).divided()} == {"product", "reduce", "map"}
     for threads in THREADS[1:]:
         for one, several in zip(found[1], found[threads], strict=True):
             assert one.dtype == several.dtype
@@ -199,3 +200,32 @@ def test_where_the_system_starts_too_few_threads_nothing_runs(monkeypatch: pytes
     assert all(torch.equal(a, b) for a, b in zip(before, parameters, strict=True))
     assert len(step.run(5, *batch)) == 5
     assert not [t.name for t in threading.enumerate() if t.name.startswith("handgrad")]
+
+
+@pytest.mark.parametrize("item", [4, 8])
+@pytest.mark.parametrize("dims", [(1, 0), (0, 2, 1), (2, 0, 1), (2, 1, 0)], ids=str)
+def test_a_transposed_copy_has_every_number_at_its_place(dims: tuple[int, ...], item: int) -> None:
+    sheet, wanted = Sheet(item), []
+    for sizes in [(1, 2, 3), (7, 8, 9), (3, 16, 33), (5, 31, 40), (2, 61, 700)]:
+        x, X = sheet.array(*sizes[-len(dims) :])
+        shape = tuple(X.shape[d] for d in dims)
+        sheet.keep(Formula(shape, lambda p, x=x: x.at(tuple(p[dims.index(d)] for d in range(len(dims))))))
+        wanted.append(X.transpose(dims))
+
+    for threads in THREADS:
+        for found, right in zip(sheet.run(threads), wanted, strict=True):
+            np.testing.assert_array_equal(found, right)
+
+
+def test_a_large_transposed_copy_is_shared_by_threads() -> None:
+    sheet = Sheet(4)
+    for m, n in ((1111, 501), (37, 9001)):
+        x, _ = sheet.array(m, n)
+        sheet.keep(Formula((n, m), lambda p, x=x: x.at((p[1], p[0]))))
+
+    copies = [division for kind, division in sheet.divided() if kind == "copy"]
+    assert {d.variable.place for d in copies} == {0, 1}  # by rows, and by columns
+    assert all(d.grain % block_of(vector_bytes()[0] // 4, 4) == 0 for d in copies)
+    for threads in THREADS:
+        for (_, X), found in zip(sheet.given, sheet.run(threads), strict=True):
+            np.testing.assert_array_equal(found, X.T)

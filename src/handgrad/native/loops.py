@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from handgrad.native.indices import Var
+from handgrad.native.indices import Index, Var
 from handgrad.native.nests import Nest
-from handgrad.native.program import Product
+from handgrad.native.program import Map, Product
 from handgrad.native.scalars import Scalar
 
 PANEL = 4  # vectors of a column panel
 WORTH = 1 << 18  # operations: a nest of fewer is not divided
+BLOCK = 32  # bytes: the side of a block that is turned in registers
 ENOUGH = 8  # column panels are divided from so many on; of fewer, rows
 
 
@@ -48,6 +49,21 @@ def order_of(nest: Nest) -> Order:
     if inner:
         return Order("columns", outer, inner)
     return Order("columns", (), outer) if _has_row_constants(nest, last) else Order("plain", outer, ())
+
+
+def turned(nest: Nest) -> Var | None:
+    """Return along which variable the rows lie that a nest copies as columns; None if it is no transposed copy."""
+    made = nest.statements[0] if len(nest.statements) == 1 else None
+    if not isinstance(made, Map) or nest.product is not None or made.body.op != "load" or len(nest.domain) < 2:
+        return None
+    *outer, row = made.body.position or (Index(),)
+    along = next((v for v in nest.domain[:-1] if row == Index.of(v)), None)
+    return None if along is None or any(along in index.variables for index in outer) else along
+
+
+def block_of(lanes: int, item: int) -> int:
+    """Return how many rows and columns a transposed copy turns at once: half of the longest vectors is as fast."""
+    return min(lanes, BLOCK // item)
 
 
 def _has_row_constants(nest: Nest, last: Var) -> bool:
@@ -96,7 +112,7 @@ def division_of(nest: Nest, lanes: int, registers: int) -> Division | None:
         order = order_of(nest)
         columns = Division(last, PANEL * lanes)
         rows_of = order.inner if order.kind == "columns" and nest.over is None else order.outer
-        others = [Division(v, 1) for v in rows_of]
+        others = [Division(v, lanes if v == turned(nest) else 1) for v in rows_of]
         if order.kind == "rows":
             return _finest(others)
         others.append(columns)

@@ -161,7 +161,7 @@ class Builder:
             return self.ir.load(place, align=self._align(type_))
         name = f"llvm.masked.load.{self._suffix(type_)}.p0"
         zero = self.constant(type_, 0)
-        return self.call(name, type_, [place, ir.Constant(I32, self._align(type_)), self.first(valid), zero])
+        return self.call(name, type_, [place, ir.Constant(I32, self._align(type_)), self.first(valid, type_), zero])
 
     def store(self, value: Any, base: Any, index: Any, valid: int | None = None) -> None:
         """Store a scalar, a vector, or the first ``valid`` numbers of one."""
@@ -170,11 +170,16 @@ class Builder:
             self.ir.store(value, place, align=self._align(value.type))
             return
         name = f"llvm.masked.store.{self._suffix(value.type)}.p0"
-        self.call(name, ir.VoidType(), [value, place, ir.Constant(I32, self._align(value.type)), self.first(valid)])
+        self.call(
+            name,
+            ir.VoidType(),
+            [value, place, ir.Constant(I32, self._align(value.type)), self.first(valid, value.type)],
+        )
 
-    def first(self, valid: int) -> Any:
-        """Return a mask of the first lanes."""
-        return ir.Constant(self.vector(I1), [ir.Constant(I1, int(k < valid)) for k in range(self.lanes)])
+    def first(self, valid: int, type_: Any) -> Any:
+        """Return a mask of the first lanes of a vector type."""
+        lanes = range(type_.count)
+        return ir.Constant(ir.VectorType(I1, len(lanes)), [ir.Constant(I1, int(k < valid)) for k in lanes])
 
     @staticmethod
     def _align(type_: Any) -> int:

@@ -12,7 +12,8 @@ from handgrad.native.llvm.expressions import Expressions, Lanes
 from handgrad.native.llvm.forms import Start
 from handgrad.native.llvm.products import ProductWriter
 from handgrad.native.llvm.ranges import Part, Ranges
-from handgrad.native.loops import PANEL, order_of
+from handgrad.native.llvm.transposes import TransposeWriter
+from handgrad.native.loops import PANEL, order_of, turned
 from handgrad.native.nests import Nest, registers_of
 from handgrad.native.program import IDENTITY, Map, Reduce
 from handgrad.native.scalars import FLOAT
@@ -38,6 +39,8 @@ class NestWriter:
             self._scatter(nest)
         elif nest.product is not None:
             ProductWriter(self.ranges, nest, nest.product).write(lambda: self._emit(nest))
+        elif (along := turned(nest)) is not None:
+            TransposeWriter(self.ranges, nest, along).write()
         else:
             self.e.registers = registers_of(nest)
             self._statements(nest)
@@ -96,7 +99,9 @@ class NestWriter:
             for s, value in self._emit(nest).items():
                 assert self.e.lanes is not None
                 if self.e.lanes.valid is not None:
-                    value = self.b.ir.select(self.b.first(self.e.lanes.valid), value, self._identity(s, vector=True))
+                    value = self.b.ir.select(
+                        self.b.first(self.e.lanes.valid, value.type), value, self._identity(s, vector=True)
+                    )
                 self._accumulate(s, slots[s], value)
 
         self._loops(inner, lambda: self._vectors(last, body, nest))
