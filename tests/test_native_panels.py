@@ -24,7 +24,7 @@ from test_native_products import Sheet
 
 Numbers = np.ndarray[Any, Any]
 LANES, REGISTERS = 16, 32  # of the processor that these groups are for
-N, W = 12, 200  # rows and columns: a few panels, and a rest
+N, W = 40, 200  # rows and columns: a few panels, and a rest
 
 
 class Chain(Sheet):

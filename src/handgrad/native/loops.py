@@ -90,12 +90,17 @@ def work_of(nest: Nest) -> int:
 
 def tile_of(product: Product, lanes: int, registers: int) -> tuple[int, int]:
     """Return how many rows, and how many vectors of columns, of a product are summed in registers at once."""
-    *_, rows, columns = product.domain
+    columns = product.domain[-1]
     vectors = -(-columns.extent // lanes)
     widest = 4 if registers > 16 else 2
     width = next(w for w in range(widest, 0, -1) if w <= vectors and (vectors % w == 0 or w <= 2 or vectors > 8))
-    height = (registers - 4 - width) // width if registers > 16 else (registers - 1 - width) // width
-    return min(height, 8, rows.extent), width
+    return height_of(product, width, registers), width
+
+
+def height_of(product: Product, width: int, registers: int) -> int:
+    """Return of how many rows, of ``width`` vectors, the sums fit into registers beside what is multiplied."""
+    height = (registers - (4 if registers > 16 else 1) - width) // width
+    return min(height, 16 if width == 1 else 8, product.domain[-2].extent)
 
 
 def division_of(nest: Nest, lanes: int, registers: int) -> Division | None:
@@ -107,7 +112,9 @@ def division_of(nest: Nest, lanes: int, registers: int) -> Division | None:
         height, width = tile_of(nest.product, lanes, registers)
         columns = Division(last, width * lanes)
         *batch, rows, _ = nest.domain
-        others = [Division(v, 1) for v in batch] + [Division(rows, height), columns]
+        others = [Division(v, 1) for v in batch] + [columns]
+        if nest.over is None:
+            others.append(Division(rows, height))
     else:
         order = order_of(nest)
         columns = Division(last, PANEL * lanes)

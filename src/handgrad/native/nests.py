@@ -16,7 +16,10 @@ Statement = Map | Reduce
 
 @dataclass(eq=False)
 class Nest:
-    """Loops over ``domain``. A nest has a product, whose sums its statements read, or a scatter, or statements only."""
+    """Loops over ``domain``. A nest has a product, whose sums its statements read, or a scatter, or statements only.
+
+    Beside a product, what is reduced is reduced over its rows.
+    """
 
     domain: tuple[Var, ...]
     statements: list[Statement] = field(default_factory=list)
@@ -133,9 +136,10 @@ def _reads_only_here(nest: Nest, definition: Definition) -> bool:
 def _fits(definition: Map | Reduce, nest: Nest) -> bool:
     if nest.domain != definition.domain or nest.scatter is not None:
         return False
-    if isinstance(definition, Reduce):
-        return nest.product is None and nest.over in (None, definition.over)
-    return True
+    if isinstance(definition, Map):
+        return True
+    along_rows = nest.product is None or definition.over == {nest.domain[-2]}
+    return along_rows and nest.over in (None, definition.over)
 
 
 def _leave_unstored(nests: Sequence[Nest], wanted: set[Array]) -> None:

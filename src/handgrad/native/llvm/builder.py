@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import llvmlite.ir as ir
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+HALF = 32  # bytes: shorter vectors are not faster
 CONTRACT = ("contract",)  # a product and a sum may be rounded once
 
 
@@ -86,6 +88,15 @@ class Builder:
     def alike(self, *values: Any) -> tuple[Any, ...]:
         """Return values as vectors if one of them is."""
         return tuple(map(self.splat, values)) if any(map(self.is_vector, values)) else values
+
+    @contextmanager
+    def short(self, count: int) -> Iterator[None]:
+        """Inside, the longest vectors are half as long, and take half the time, if that is enough for ``count``."""
+        lanes = self.lanes
+        if count <= lanes // 2 and lanes * self.machine.item > HALF:
+            self.lanes //= 2
+        yield
+        self.lanes = lanes
 
     # -- control
 

@@ -74,9 +74,20 @@ class Functions:
         r = self.b.fma(n, self._c(x, -LN2_LOW), r)
         p = self._polynomial(r, _EXP)
         p = self.b.fma(p, b.fmul(r, r), b.fadd(r, self._c(x, 1.0)))
+        if self._has_scalef(x):
+            return self._scaled(p, n)
         whole = b.fptosi(n, self._integers(x))
         half = b.ashr(whole, self.b.constant(whole.type, 1))
         return b.fmul(b.fmul(p, self._power_of_two(half, x)), self._power_of_two(b.sub(whole, half), x))
+
+    def _has_scalef(self, x: Any) -> bool:
+        """Whether the processor multiplies by a power of two at once: AVX-512 does."""
+        return self.b.is_vector(x) and self.b.machine.item == 4 and x.type.count == 16
+
+    def _scaled(self, x: Any, n: Any) -> Any:
+        """Return x times 2**n, subnormal or infinite where float32 ends."""
+        mask, nearest = ir.Constant(ir.IntType(16), -1), ir.Constant(I32, 4)  # all lanes; as everything is rounded
+        return self.b.call("llvm.x86.avx512.mask.scalef.ps.512", x.type, [x, n, x, mask, nearest])
 
     def _power_of_two(self, n: Any, like: Any) -> Any:
         b = self.b.ir

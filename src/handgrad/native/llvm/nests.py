@@ -12,10 +12,11 @@ from handgrad.native.llvm.expressions import Expressions, Lanes
 from handgrad.native.llvm.forms import Start
 from handgrad.native.llvm.products import ProductWriter
 from handgrad.native.llvm.ranges import Part, Ranges
+from handgrad.native.llvm.sums import ColumnSums, accumulate, begin, identity
 from handgrad.native.llvm.transposes import TransposeWriter
 from handgrad.native.loops import PANEL, order_of, turned
 from handgrad.native.nests import Nest, registers_of
-from handgrad.native.program import IDENTITY, Map, Reduce
+from handgrad.native.program import Map, Reduce
 from handgrad.native.scalars import FLOAT
 
 UNROLLED = 4  # vectors of a row that are written out instead of looped over
@@ -91,18 +92,14 @@ class NestWriter:
     def _rows(self, nest: Nest, inner: Sequence[Var], last: Var) -> None:
         """Reduce along rows: sums are kept in a vector, and added up at the end."""
         reduces = [s for s in nest.statements if isinstance(s, Reduce)]
-        slots = {s: self.b.slot(self.b.vector(self._scalar(s))) for s in reduces}
-        for s in reduces:
-            self.b.ir.store(self._identity(s, vector=True), slots[s])
+        slots = {s: begin(self.b, s) for s in reduces}
 
         def body() -> None:
             for s, value in self._emit(nest).items():
                 assert self.e.lanes is not None
                 if self.e.lanes.valid is not None:
-                    value = self.b.ir.select(
-                        self.b.first(self.e.lanes.valid, value.type), value, self._identity(s, vector=True)
-                    )
-                self._accumulate(s, slots[s], value)
+                    value = self.b.ir.select(self.b.first(self.e.lanes.valid, value.type), value, identity(self.b, s))
+                accumulate(self.b, s, slots[s], value)
 
         self._loops(inner, lambda: self._vectors(last, body, nest))
         self.e.lanes = None
@@ -122,45 +119,26 @@ class NestWriter:
         self.ranges.tiles(
             last, size * lanes,
             lambda base: self._panel(nest, inner, self.e.lanes_from(base, size * lanes)),
-            lambda base, left: self._panel(nest, inner, self.e.lanes_from(base, left)),
+            lambda base, left: self.ranges.rest(
+                base, left, lambda at, count: self._panel(nest, inner, self.e.lanes_from(at, count))
+            ),
         )  # fmt: skip
 
     def _panel(self, nest: Nest, inner: Sequence[Var], contexts: Sequence[Lanes]) -> None:
-        reduces = [s for s in nest.statements if isinstance(s, Reduce)]
-        slots: dict[tuple[Reduce, int], Any] = {}
         roots = [s.body for s in nest.statements]
         with self.e.scope():
-            for k, lanes in enumerate(contexts):
+            for lanes in contexts:
                 with self.e.at(lanes):
                     self.e.hoist(roots, nest.writes)
-                for s in reduces:
-                    slots[s, k] = self.b.slot(self.b.vector(self._scalar(s)))
-                    self.b.ir.store(self._identity(s, vector=True), slots[s, k])
+            sums = ColumnSums(self.e, nest, contexts)
 
             def body() -> None:
-                for k, lanes in enumerate(contexts):
+                for lanes in contexts:
                     with self.e.at(lanes), self.e.scope():
-                        for s, value in self._emit(nest).items():
-                            self._accumulate(s, slots[s, k], value)
+                        sums.add(self._emit(nest))
 
             self._loops(inner, body)
-            for k, lanes in enumerate(contexts):
-                with self.e.at(lanes):
-                    for s in reduces:
-                        self.e.store(self.b.ir.load(slots[s, k]), s.array, s.position)
-
-    def _scalar(self, statement: Reduce) -> Any:
-        return self.b.real if statement.array.kind == FLOAT else I32
-
-    def _identity(self, statement: Reduce, *, vector: bool) -> Any:
-        kind = self._scalar(statement)
-        number = IDENTITY[statement.kind]
-        if kind == I32:
-            number = {"max": -(2**31), "min": 2**31 - 1}.get(statement.kind, int(number) if number in (0.0, 1.0) else 0)
-        return self.b.constant(self.b.vector(kind) if vector else kind, number)
-
-    def _accumulate(self, statement: Reduce, slot: Any, value: Any) -> None:
-        self.b.ir.store(self.b.combined(statement.kind, self.b.ir.load(slot), value), slot)
+            sums.store()
 
     # -- scatters
 
@@ -185,7 +163,8 @@ class NestWriter:
             if e.vector is not None:
                 value = self.b.splat(value)
             base, flat = e.place(scatter.array, scatter.position)
-            valid = e.lanes.valid if e.lanes is not None else None
+            padded = e.is_padded(scatter.array, scatter.position)
+            valid = None if e.lanes is None or padded else e.lanes.valid
             if scatter.adds:
                 kind = self.b.real if scatter.array.kind == FLOAT else I32
                 before = self.b.load(base, e.index(flat), self.b.vector(kind) if e.vector else kind, valid)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from handgrad.native.llvm.expressions import Lanes
 from handgrad.native.llvm.ranges import Ranges
-from handgrad.native.loops import tile_of
+from handgrad.native.llvm.sums import ColumnSums
+from handgrad.native.loops import height_of, tile_of
 from handgrad.native.nests import Nest, registers_of
-from handgrad.native.program import Product
+from handgrad.native.program import Product, Reduce
 
 
 class ProductWriter:
@@ -19,9 +20,11 @@ class ProductWriter:
         self.b, self.e, self.ranges = ranges.b, ranges.e, ranges
         self.nest, self.product = nest, product
         *self.batch, self.rows, self.columns = product.domain
-        self.height, self.width = tile_of(product, self.b.lanes, self.b.machine.registers)
+        self.registers = self.b.machine.registers
+        self.height, self.width = tile_of(product, self.b.lanes, self.registers)
+        self.divides_rows = ranges.part is not None and ranges.part.variable == self.rows
 
-    def write(self, emit: Callable[[], object]) -> None:
+    def write(self, emit: Callable[[], Mapping[Reduce, Any]]) -> None:
         """Write it; ``emit`` writes the statements at the present point."""
         self._emit = emit
         self.e.vector = self.columns
@@ -31,7 +34,9 @@ class ProductWriter:
             lambda: self.ranges.tiles(
                 self.columns, size,
                 lambda base: self._panel(self.e.lanes_from(base, size)),
-                lambda base, left: self._panel(self.e.lanes_from(base, left)),
+                lambda base, left: self.ranges.rest(
+                    base, left, lambda at, count: self._panel(self.e.lanes_from(at, count))
+                ),
             ),
         )  # fmt: skip
 
@@ -41,13 +46,16 @@ class ProductWriter:
             for lanes in contexts:
                 with self.e.at(lanes):
                     self.e.hoist([s.body for s in self.nest.statements], self.nest.writes)
+            sums = ColumnSums(self.e, self.nest, contexts)
+            height = self.height if self.divides_rows else height_of(self.product, len(contexts), self.registers)
             self.ranges.tiles(
-                self.rows, self.height,
-                lambda m: self._tile(m, self.height, contexts),
-                lambda m, left: self._tile(m, left, contexts),
+                self.rows, height,
+                lambda m: self._tile(m, height, contexts, sums),
+                lambda m, left: self._tile(m, left, contexts, sums),
             )  # fmt: skip
+            sums.store()
 
-    def _tile(self, first: Any, height: int, contexts: Sequence[Lanes]) -> None:
+    def _tile(self, first: Any, height: int, contexts: Sequence[Lanes], sums: ColumnSums) -> None:
         """Compute a few rows by a few vectors: every sum stays in a register."""
         b, e, nest, product, rows = self.b, self.e, self.nest, self.product, self.rows
         slots = [[b.slot(b.vector(b.real)) for _ in contexts] for _ in range(height)]
@@ -82,5 +90,5 @@ class ProductWriter:
                         e.registers = registers_of(nest)
                         if product.array not in nest.unstored:
                             e.store(e.values[product.array], product.array, product.position)
-                        self._emit()
+                        sums.add(self._emit())
                         e.values, e.registers = {}, {}

@@ -53,6 +53,16 @@ class Ranges:
         if left:
             rest(stop, left)
 
+    def rest(self, start: Any, count: int, body: Callable[[Any, int], object]) -> None:
+        """Run ``body`` for what is left of a variable that runs along the lanes; by itself for a half of a vector."""
+        b, over = self.b, count % self.b.lanes
+        whole = count - over if over <= b.lanes // 2 else count
+        if whole:
+            body(start, whole)
+        if whole < count:
+            with b.short(over):
+                body(b.ir.add(start, b.i64(whole)) if whole else start, over)
+
     def loops(self, variables: Sequence[Var], body: Callable[[], None]) -> None:
         """Run ``body`` for all values of some variables, one loop in the other."""
         if not variables:
