@@ -131,6 +131,8 @@ def shared(item: int) -> Sheet:
     b, _ = sheet.factor(9, 43, 29, transposed=True)
     sheet.keep(sheet.program.multiply(a, b))
     sheet.keep(sheet.program.multiply(reshaped(a, (9 * 31, 43)), sheet.array(43, 30)[0]))
+    tall = sheet.program.multiply(sheet.array(1111, 37)[0], sheet.array(37, 100)[0])
+    sheet.keep(sheet.program.reduce("sum", Formula(tall.shape, lambda p: op("sin", tall.at(p))), [0], keepdim=True))
     return sheet
 
 
@@ -139,6 +141,8 @@ def test_every_number_of_threads_gives_the_same_bits(item: int) -> None:
     found = {threads: shared(item).run(threads) for threads in THREADS}
 
     assert {kind for kind, _ in shared(item).divided()} == {"product", "reduce", "map"}
+    *_, (A, B) = itertools.pairwise(numbers.astype(np.float64) for _, numbers in shared(item).given)
+    np.testing.assert_allclose(found[1][-1], np.sin(A @ B).sum(0, keepdims=True), atol=1e-3 if item == 4 else 1e-9)
     for threads in THREADS[1:]:
         for one, several in zip(found[1], found[threads], strict=True):
             assert one.dtype == several.dtype
