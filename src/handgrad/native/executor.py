@@ -25,7 +25,8 @@ class Executor(Steps):
         self.threads = threads
         self._code = Code.of(plan.code)
         self._function = _SIGNATURE(self._code.address)
-        memory = np.zeros(plan.arena + 64, np.uint8)
+        memory = np.empty(plan.arena + 64, np.uint8)  # for this NumPy asks for large pages, and not for zeros
+        memory.fill(0)
         self._memory = memory[-memory.ctypes.data % 64 :]
         for place, numbers in plan.constants:
             np.copyto(self.view(place), numbers, casting="same_kind" if place.kind == "float" else "unsafe")

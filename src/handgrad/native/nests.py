@@ -10,6 +10,7 @@ from handgrad.native.arrays import Array
 from handgrad.native.indices import Var
 from handgrad.native.program import Definition, Map, Product, Program, Reduce, Scatter, bodies_of, loads_of
 from handgrad.native.scalars import Scalar
+from handgrad.native.tables import with_tables
 
 Statement = Map | Reduce
 
@@ -52,14 +53,15 @@ class Nest:
 def nests_of(program: Program, results: Iterable[Array]) -> list[Nest]:
     """Return the nests of all definitions that results and updates need, fused where that is right."""
     nests: list[Nest] = []
-    for definition in needed(program, results):
+    wanted = set(results) | set(program.given)
+    for definition in needed(with_tables(needed(program.definitions, wanted), wanted), wanted):
         place = _place_for(definition, nests)
         if place is None:
             nests.append(_nest_of(definition))
         else:
             assert isinstance(definition, (Map, Reduce))
             nests[place].statements.append(definition)
-    _leave_unstored(nests, set(results) | set(program.given))
+    _leave_unstored(nests, wanted)
     _check_that_updates_come_last(nests, set(program.given))
     return nests
 
@@ -76,11 +78,11 @@ def _check_that_updates_come_last(nests: Sequence[Nest], given: set[Array]) -> N
                 raise NoLoweringError(f"the update of {made.array}: something reads it afterwards")
 
 
-def needed(program: Program, results: Iterable[Array]) -> list[Definition]:
-    """Return the definitions without those that nothing reads."""
-    wanted = set(results) | set(program.given)
+def needed(definitions: Sequence[Definition], wanted: set[Array]) -> list[Definition]:
+    """Return the definitions without those that nothing reads and that are not wanted."""
+    wanted = set(wanted)
     found: list[Definition] = []
-    for definition in reversed(program.definitions):
+    for definition in reversed(definitions):
         if definition.array in wanted:
             found.append(definition)
             wanted |= {node.array for node in loads_of(*bodies_of(definition))}

@@ -10,7 +10,7 @@ from handgrad.native.arrays import Array
 from handgrad.native.indices import Index
 from handgrad.native.loops import PANEL, WORTH, Division, division_of, order_of, tile_of, work_of
 from handgrad.native.nests import Nest
-from handgrad.native.program import Scatter, bodies_of, loads_of
+from handgrad.native.program import bodies_of, loads_of
 
 
 @dataclass(eq=False)
@@ -74,8 +74,11 @@ def _copies_first(nests: Sequence[Nest], given: set[Array]) -> list[Nest]:
 
 def _grain_of(nest: Nest, lanes: int, registers: int) -> int:
     """Return how many columns the code of a nest takes at once; 0 if it cannot run for a panel of them."""
-    if nest.scatter is not None or not nest.domain or nest.domain[-1].extent < 2 * lanes:
+    if not nest.domain or nest.domain[-1].extent < 2 * lanes:
         return 0
+    if nest.scatter is not None:
+        in_columns = _panel_dim(nest, nest.scatter.position) == len(nest.scatter.position) - 1
+        return lanes if in_columns and nest.scatter.base.op == "number" else 0
     if nest.product is not None:
         return tile_of(nest.product, lanes, registers)[1] * lanes
     kind = order_of(nest).kind
@@ -115,7 +118,7 @@ def _agree(dims: set[int | None]) -> bool:
 def _panel_dims(nest: Nest, array: Array) -> set[int | None]:
     """Return along which dimensions of an array the last variable of a nest runs; None where it is not by itself."""
     places = [node.position for d in nest.definitions for node in loads_of(*bodies_of(d)) if node.array is array]
-    places += [d.position for d in nest.definitions if d.array is array and not isinstance(d, Scatter)]
+    places += [d.position for d in nest.definitions if d.array is array]
     return {_panel_dim(nest, place) for place in places}
 
 

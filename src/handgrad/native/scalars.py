@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import operator
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from handgrad.native.indices import Entry, Index, Var
+from handgrad.native.indices import Entry, Index, Quotient, Var, recombined
 
 if TYPE_CHECKING:
     from handgrad.native.arrays import Array
@@ -161,6 +161,33 @@ def op(name: str, *args: Scalar) -> Scalar:
         args = tuple(a if a.kind == FLOAT else as_float(a) for a in args)
     variables = frozenset[Var]().union(*(a.variables for a in args))
     return _node(name, args, None, kind, variables)
+
+
+def replaced(node: Scalar, values: Mapping[Var, Index]) -> Scalar:
+    """Return an expression with other indices in place of some variables."""
+    if values.keys().isdisjoint(node.variables):
+        return node
+    if node.op == "load":
+        return load(node.array, tuple(replaced_in(index, values) for index in node.position))
+    if node.op == "index":
+        return index_value(replaced_in(node.payload, values))
+    args = tuple(replaced(a, values) for a in node.args)
+    return as_float(args[0]) if node.op == "to_float" else op(node.op, *args)
+
+
+def replaced_in(index: Index, values: Mapping[Var, Index]) -> Index:
+    """Return an index with others in place of some variables."""
+    total = Index((), index.constant)
+    for atom, factor in index.terms:
+        if isinstance(atom, Var):
+            made = values.get(atom, Index.of(atom))
+        elif isinstance(atom, Entry):
+            made = as_index(replaced(atom.of, values), atom.extent)
+        else:
+            of = replaced_in(atom.of, values)
+            made = of // atom.by if isinstance(atom, Quotient) else of % atom.by
+        total = total + made * factor
+    return recombined(total)
 
 
 def as_float(node: Scalar) -> Scalar:

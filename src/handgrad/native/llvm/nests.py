@@ -149,8 +149,10 @@ class NestWriter:
 
         base_domain = domain_of(scatter.array.shape)
         fill = Nest(base_domain, [Map(scatter.array, variables_of(scatter.array.shape), scatter.base, base_domain)])
+        part = self.ranges.part
+        self._begin(part and Part(base_domain[-1], part.first, part.end))
         self._statements(fill)
-        self._begin(None)
+        self._begin(part)
         e = self.e
         along = scatter.domain[-1] if scatter.domain else None
         *before, last = scatter.position or [Index()]
