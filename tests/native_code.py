@@ -18,6 +18,7 @@ from handgrad.native.lower import given, lower
 from handgrad.native.nests import nests_of
 from handgrad.native.planning import plan_of
 from handgrad.native.program import Program
+from handgrad.native.tables import with_tables
 
 Numbers = np.ndarray[Any, Any]
 
@@ -66,7 +67,7 @@ class Lowered:
     def by_numpy(self, real: Any = np.float64) -> list[Numbers]:
         numbers = {_array(x): tensor.detach().numpy() for x, tensor in zip(self.given, self.inputs, strict=True)}
         numbers |= self.program.constants
-        arrays = reference.run(nests_of(self.program, self.arrays), numbers, real)
+        arrays = reference.run(nests_of(with_tables(self.program, self.arrays), self.arrays), numbers, real)
         return [arrays[array] for array in self.arrays[1:]]
 
 

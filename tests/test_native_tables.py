@@ -13,8 +13,9 @@ from torch import Tensor
 
 import handgrad
 from handgrad.errors import CompileError
-from handgrad.native.nests import nests_of
+from handgrad.native.nests import Nest, nests_of
 from handgrad.native.program import Scatter
+from handgrad.native.tables import with_tables
 from native_code import Lowered, case
 
 Sizes = tuple[int, int, int, int, int]  # rows, rows of the table, places, numbers of a row, columns
@@ -45,9 +46,17 @@ def by_autograd(C: Tensor, W: Tensor, G: Tensor, X: Tensor) -> list[Tensor]:
     return [y.detach().sin(), dW * 2, dC]
 
 
+def nests(lowered: Lowered) -> list[Nest]:
+    return nests_of(with_tables(lowered.program, lowered.arrays), lowered.arrays)
+
+
 def rows_multiplied(lowered: Lowered) -> set[int]:
     """Return how many rows each product has, or how many terms its sums have."""
-    products = [n.product for n in nests_of(lowered.program, lowered.arrays) if n.product is not None]
+    products = [
+        n.product
+        for n in nests_of(with_tables(lowered.program, lowered.arrays), lowered.arrays)
+        if n.product is not None
+    ]
     return {size for p in products for size in (p.domain[-2].extent, p.k.extent)}
 
 
@@ -138,7 +147,11 @@ def test_what_only_looks_like_an_embedding_is_right_too(function: Any, places: i
 def test_sums_are_made_once_for_both_gradients() -> None:
     lowered = Lowered(layer, *inputs((97, 7, 3, 5, 40)))
 
-    scatters = [n.scatter for n in nests_of(lowered.program, lowered.arrays) if n.scatter is not None]
+    scatters = [
+        n.scatter
+        for n in nests_of(with_tables(lowered.program, lowered.arrays), lowered.arrays)
+        if n.scatter is not None
+    ]
 
     assert [isinstance(s, Scatter) for s in scatters] == [True]
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from handgrad.errors import NoLoweringError
 from handgrad.native.arrays import Array
 from handgrad.native.indices import Var
-from handgrad.native.program import Definition, Map, Product, Program, Reduce, Scatter, bodies_of, loads_of
+from handgrad.native.program import Definition, Map, Product, Program, Reduce, Scatter, bodies_of, loads_of, needed
 from handgrad.native.scalars import Scalar
-from handgrad.native.tables import with_tables
 
 Statement = Map | Reduce
 
@@ -54,7 +53,7 @@ def nests_of(program: Program, results: Iterable[Array]) -> list[Nest]:
     """Return the nests of all definitions that results and updates need, fused where that is right."""
     nests: list[Nest] = []
     wanted = set(results) | set(program.given)
-    for definition in needed(with_tables(needed(program.definitions, wanted), wanted), wanted):
+    for definition in needed(program.definitions, wanted):
         place = _place_for(definition, nests)
         if place is None:
             nests.append(_nest_of(definition))
@@ -76,17 +75,6 @@ def _check_that_updates_come_last(nests: Sequence[Nest], given: set[Array]) -> N
                 or any(made.array in later.reads for later in nests[number + 1 :])
             ):
                 raise NoLoweringError(f"the update of {made.array}: something reads it afterwards")
-
-
-def needed(definitions: Sequence[Definition], wanted: set[Array]) -> list[Definition]:
-    """Return the definitions without those that nothing reads and that are not wanted."""
-    wanted = set(wanted)
-    found: list[Definition] = []
-    for definition in reversed(definitions):
-        if definition.array in wanted:
-            found.append(definition)
-            wanted |= {node.array for node in loads_of(*bodies_of(definition))}
-    return found[::-1]
 
 
 def _nest_of(definition: Definition) -> Nest:

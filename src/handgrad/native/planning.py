@@ -22,10 +22,12 @@ from handgrad.native.llvm.objects import object_of, processor, vector_bytes
 from handgrad.native.loops import work_of
 from handgrad.native.lower import given, lower
 from handgrad.native.nests import nests_of
+from handgrad.native.orientation import oriented
 from handgrad.native.panels import groups_of
 from handgrad.native.plan import Limit, Place, Plan
 from handgrad.native.program import Program, Scatter, bodies_of, loads_of
 from handgrad.native.scalars import without_replaced
+from handgrad.native.tables import with_tables
 from handgrad.native.updates import SGD, AdamW, Update, add_updates
 
 IGNORED = -100  # the class that the losses of PyTorch leave out unless told otherwise
@@ -100,25 +102,31 @@ def plan_of(
     """Return a program as a plan; ``results`` are the loss and what else is kept when a step has run."""
     width, registers = vector_bytes()
     machine = Machine(item, width // item, registers)
-    nests = nests_of(program, results)
-    groups = groups_of(nests, program.given, machine.lanes, machine.registers)
-    layout = layout_of(groups, program.given, results, item=item, lanes=machine.lanes)
-    fed = [*(Fed(_array(a), by_rows=True) for a in batch), *(Fed(_array(a), by_rows=False) for a in numbers)]
+    limits, constants = limits_of(program), program.constants
     loss, *gradients = results
-    limits = limits_of(program)
+    program, turned = oriented(with_tables(program, results), machine.lanes)
+    kept = [turned.get(array, array) for array in results]
+    nests = nests_of(program, kept)
+    groups = groups_of(nests, program.given, machine.lanes, machine.registers)
+    layout = layout_of(groups, program.given, kept, item=item, lanes=machine.lanes)
+    fed = [*(Fed(_array(a), by_rows=True) for a in batch), *(Fed(_array(a), by_rows=False) for a in numbers)]
+
+    def place(array: Array, name: str | None = None) -> Place:
+        return _place(layout, array, turned.get(array), name)
+
     return Plan(
         item=item,
         arena=arena_size(layout),
         work=sum(map(work_of, nests)),
-        parameters=[_place(layout, _array(p)) for p in parameters],
-        batch=[_place(layout, _array(b)) for b in batch],
-        states=[_place(layout, _array(s)) for s in states],
-        numbers=[_place(layout, _array(n)) for n in numbers],
-        loss=_place(layout, loss, "loss"),
-        gradients=[_place(layout, g, f"gradient {k}") for k, g in enumerate(gradients)],
+        parameters=[place(_array(p)) for p in parameters],
+        batch=[place(_array(b)) for b in batch],
+        states=[place(_array(s)) for s in states],
+        numbers=[place(_array(n)) for n in numbers],
+        loss=place(loss, "loss"),
+        gradients=[place(g, f"gradient {k}") for k, g in enumerate(gradients)],
         limits=[limits.get(_array(b)) for b in batch],
-        constants=[(_place(layout, array), np.asarray(of)) for array, of in program.constants.items()],
-        code=object_of(ir_of(groups, layout, machine, fed=fed, loss=loss)),
+        constants=[(place(array), np.asarray(of)) for array, of in constants.items()],
+        code=object_of(ir_of(groups, layout, machine, fed=fed, loss=kept[0])),
     )
 
 
@@ -127,10 +135,12 @@ def _array(tensor: Formula) -> Array:
     return tensor.array
 
 
-def _place(layout: Layout, array: Array, name: str | None = None) -> Place:
-    slot = layout.slots[array]
+def _place(layout: Layout, array: Array, turned: Array | None, name: str | None) -> Place:
+    """Return where an array lies, or the one that is its transpose."""
+    slot = layout.slots[turned or array]
     kind = "whole" if array.kind == "whole" else "float"
-    return Place(name or str(array), kind, array.shape, slot.offset, slot.strides, slot.size)
+    strides = slot.strides[::-1] if turned else slot.strides
+    return Place(name or str(array), kind, array.shape, slot.offset, strides, slot.size)
 
 
 def limits_of(program: Program) -> dict[Array, Limit]:

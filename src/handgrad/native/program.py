@@ -188,6 +188,17 @@ class Program:
         return self.realise(tensor)
 
 
+def needed(definitions: Sequence[Definition], wanted: set[Array]) -> list[Definition]:
+    """Return the definitions without those that nothing reads and that are not wanted."""
+    wanted = set(wanted)
+    found: list[Definition] = []
+    for definition in reversed(definitions):
+        if definition.array in wanted:
+            found.append(definition)
+            wanted |= {node.array for node in loads_of(*bodies_of(definition))}
+    return found[::-1]
+
+
 def loads_of(*roots: Scalar) -> Iterator[Scalar]:
     """Yield every load in some expressions once, those in positions included."""
     seen: set[int] = set()
@@ -225,4 +236,4 @@ def bodies_of(definition: Definition) -> list[Scalar]:
 
 
 __all__ = ["IDENTITY", "Definition", "Map", "Product", "Program", "Reduce", "Scatter", "bodies_of", "entries_of",
-           "load", "loads_of"]  # fmt: skip
+           "load", "loads_of", "needed"]  # fmt: skip

@@ -163,28 +163,40 @@ def op(name: str, *args: Scalar) -> Scalar:
     return _node(name, args, None, kind, variables)
 
 
-def replaced(node: Scalar, values: Mapping[Var, Index]) -> Scalar:
-    """Return an expression with other indices in place of some variables."""
-    if values.keys().isdisjoint(node.variables):
-        return node
-    if node.op == "load":
-        return load(node.array, tuple(replaced_in(index, values) for index in node.position))
-    if node.op == "index":
-        return index_value(replaced_in(node.payload, values))
-    args = tuple(replaced(a, values) for a in node.args)
-    return as_float(args[0]) if node.op == "to_float" else op(node.op, *args)
+def replaced(node: Scalar, values: Mapping[Var, Index], turned: Mapping[Array, Array] | None = None) -> Scalar:
+    """Return an expression with other indices in place of variables, and arrays ``turned``: those lie transposed."""
+    known: dict[Scalar, Scalar] = {}
+
+    def found(one: Scalar) -> Scalar:
+        if one not in known:
+            known[one] = made(one)
+        return known[one]
+
+    def made(one: Scalar) -> Scalar:
+        if one.op == "number" or (not turned and values.keys().isdisjoint(one.variables)):
+            return one
+        if one.op == "load":
+            position = tuple(replaced_in(index, values, turned) for index in one.position)
+            other = (turned or {}).get(one.array)
+            return load(one.array, position) if other is None else load(other, position[::-1])
+        if one.op == "index":
+            return index_value(replaced_in(one.payload, values, turned))
+        args = tuple(found(a) for a in one.args)
+        return as_float(args[0]) if one.op == "to_float" else op(one.op, *args)
+
+    return found(node)
 
 
-def replaced_in(index: Index, values: Mapping[Var, Index]) -> Index:
-    """Return an index with others in place of some variables."""
+def replaced_in(index: Index, values: Mapping[Var, Index], turned: Mapping[Array, Array] | None = None) -> Index:
+    """Return an index with others in place of some variables; ``turned`` as in `replaced`."""
     total = Index((), index.constant)
     for atom, factor in index.terms:
         if isinstance(atom, Var):
             made = values.get(atom, Index.of(atom))
         elif isinstance(atom, Entry):
-            made = as_index(replaced(atom.of, values), atom.extent)
+            made = as_index(replaced(atom.of, values, turned), atom.extent)
         else:
-            of = replaced_in(atom.of, values)
+            of = replaced_in(atom.of, values, turned)
             made = of // atom.by if isinstance(atom, Quotient) else of % atom.by
         total = total + made * factor
     return recombined(total)

@@ -15,12 +15,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 from handgrad.native.arrays import Array, domain_of, variables_of
 from handgrad.native.indices import Entry, Index, Remainder, Var, split
-from handgrad.native.program import Definition, Map, Product, Scatter, bodies_of, loads_of
+from handgrad.native.program import Definition, Map, Product, Program, Scatter, bodies_of, loads_of, needed
 from handgrad.native.scalars import Scalar, load, op, real, replaced, replaced_in
 
 ROWS = 2  # a batch has at least so many times the rows of the table
@@ -44,9 +44,11 @@ class Gather:
         return self.width >= WIDTH and self.size <= PLACES and rows >= ROWS * self.table.shape[0] >= ROWS * 2
 
 
-def with_tables(definitions: Sequence[Definition], kept: set[Array]) -> list[Definition]:
-    """Return definitions that multiply tables where that is less; the arrays in ``kept`` are those that are wanted."""
-    return _Tables(definitions, kept).definitions
+def with_tables(program: Program, results: Iterable[Array]) -> Program:
+    """Return a program of the same results that multiplies tables where that is less."""
+    wanted = set(results) | set(program.given)
+    found = _Tables(needed(program.definitions, wanted), wanted).definitions
+    return replace(program, definitions=needed(found, wanted))
 
 
 class _Tables:
