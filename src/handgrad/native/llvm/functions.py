@@ -18,10 +18,9 @@ LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 _LOG = (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
         2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1)  # fmt: skip
-TANH_END = 9.0
-# minimax: tanh(x) / x for |x| < TANH_END as a ratio of polynomials in x**2 that is 1 at 0, highest first
-_TANH_ABOVE = (1.33190809e-08, 2.0583484e-05, 3.49403499e-03, 1.33797184e-01, 1.0)
-_TANH_BELOW = (7.76202228e-07, 3.28309339e-04, 2.58710738e-02, 4.67130363e-01, 1.0)
+WHOLE = 1.5 * 2**23  # floats of this size are whole numbers
+# minimax: (2**x - 1) / x on [-1/2, 1/2], highest first
+_EXP2M1 = (1.54035122e-4, 1.33907585e-3, 9.61823761e-3, 5.55035733e-2, 2.40226492e-1, 6.93147182e-1)
 
 # minimax: erf(x) / x - 1 in x**2 for |x| < ERF_SPLIT, and -log(1 - erf(x)) in x from there to ERF_END; lowest first
 ERF_SPLIT, ERF_END = 0.9, 3.95
@@ -31,7 +30,7 @@ _ERF_FAR = (-0.000150611825265, 1.12938179988, 0.633663337489, 0.107858179762, -
             -0.000378845474028, 1.13106215032e-05, 7.37510266815e-07)  # fmt: skip
 
 ULP = {  # how far from the truth a result may lie, in steps of float32 and of float64: everywhere, below normal too
-    "exp": (1.5, 1), "log": (1, 1), "tanh": (6, 3), "sigmoid": (3, 3), "expm1": (5, 1.5), "log1p": (3, 1.5),
+    "exp": (1.5, 1), "log": (1, 1), "tanh": (4, 3), "sigmoid": (3, 3), "expm1": (5, 1.5), "log1p": (3, 1.5),
     "erf": (1.5, 1.5), "sqrt": (0.5, 0.5), "rsqrt": (1.5, 1.5), "sin": (1, 1), "cos": (1, 1), "pow": (1, 1),
 }  # fmt: skip
 
@@ -127,14 +126,28 @@ class Functions:
         return b.select(b.fcmp_ordered("==", x, c(x, float("inf"))), x, y)
 
     def tanh(self, x: Any) -> Any:
-        """Return the hyperbolic tangent: a ratio of polynomials between the points where it rounds to -1 and 1."""
+        """Return the hyperbolic tangent: ``-(e - 1) / (e + 1)`` for ``e = exp(-2|x|)``, with the sign of x."""
         if self._is_double(x):
             return self.each("tanh", x)
         b = self.b.ir
-        inside = self._clamped(x, -TANH_END, TANH_END)
-        z = b.fmul(inside, inside)
-        ratio = b.fdiv(b.fmul(inside, self._polynomial(z, _TANH_ABOVE)), self._polynomial(z, _TANH_BELOW))
-        return self._clamped(ratio, -1.0, 1.0)
+        t = b.fmul(self.b.intrinsic("fabs", x), self._c(x, -2 * LOG2_E))
+        t = b.select(b.fcmp_ordered("<", t, self._c(x, -40.0)), self._c(x, -40.0), t)  # NaN stays
+        f, power = self._halves_of_power(t)
+        p = b.fmul(f, self._polynomial(f, _EXP2M1))
+        below = self.b.fma(power, p, b.fsub(power, self._c(x, 1.0)))  # exp(-2|x|) - 1
+        ratio = b.fdiv(below, b.fadd(below, self._c(x, 2.0)))
+        return self.b.intrinsic("copysign", ratio, x)
+
+    def _halves_of_power(self, t: Any) -> tuple[Any, Any]:
+        """Return what of ``t`` is left of the nearest whole number n, and 2**n, for n of -126 to 127.
+
+        A sum of `WHOLE` and t has n as its lowest bits.
+        """
+        b, kind = self.b.ir, self._integers(t)
+        shifted = b.fadd(t, self._c(t, WHOLE))
+        bits = b.shl(b.bitcast(shifted, kind), self.b.constant(kind, 23))
+        power = b.bitcast(b.add(bits, self.b.constant(kind, 127 << 23)), t.type)
+        return b.fsub(t, b.fsub(shifted, self._c(t, WHOLE))), power
 
     def sigmoid(self, x: Any) -> Any:
         """Return 1 / (1 + exp(-x)); below 0 as exp(x) / (1 + exp(x)), which keeps what is nearly 0."""
