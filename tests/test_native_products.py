@@ -22,7 +22,7 @@ from handgrad.native.loops import Division, block_of, division_of, turned
 from handgrad.native.nests import nests_of
 from handgrad.native.planning import plan_of
 from handgrad.native.program import Program
-from handgrad.native.scalars import op
+from handgrad.native.scalars import number, op
 
 Numbers = np.ndarray[Any, Any]
 THREADS = (1, 2, 3)
@@ -72,7 +72,7 @@ class Sheet:
     def run(self, threads: int = 1) -> list[Numbers]:
         executor = self.executor(threads)
         executor.load_parameters([numbers for _, numbers in self.given])
-        executor.call(1, {}, np.zeros((1, 1), np.int32))
+        executor.call(2, {}, np.zeros((2, 1), np.int32))  # the second finds what the first has left
         return [executor.read(place) for place in executor.plan.gradients]
 
 
@@ -87,9 +87,11 @@ def assert_product(found: Numbers, left: Numbers, right: Numbers) -> None:
     assert (error <= bound).all(), f"an error of {error.max()} at {np.unravel_index(error.argmax(), error.shape)}"
 
 
-# edges below and above tiles, panels and vectors; long sums; rows that lie a power of two apart; many parts
+# edges below and above tiles, panels and vectors; long sums, and longer ones in chunks; rows that lie a power of two
+# apart; many parts
 SIZES = [(2, 2, 2), (7, 5, 3), (6, 64, 16), (13, 65, 17), (31, 129, 33), (5, 257, 2), (257, 3, 31), (2, 3, 1027),
-         (19, 70, 515), (9, 512, 64), (64, 100, 256), (101, 103, 107)]  # fmt: skip
+         (19, 70, 515), (9, 512, 64), (64, 100, 256), (101, 103, 107),
+         (7, 70, 1025), (40, 37, 2049), (13, 129, 1537)]  # fmt: skip
 
 
 @pytest.mark.parametrize("item", [4, 8])
@@ -103,6 +105,21 @@ def test_a_product_of_any_size_is_as_exact_as_a_dot_product(sizes: list[tuple[in
 
     for found, (A, B) in zip(sheet.run(), factors, strict=True):
         assert_product(found, A, B)
+
+
+@pytest.mark.parametrize("item", [4, 8])
+def test_what_follows_a_product_of_long_sums_reads_all_of_them(item: int) -> None:
+    sheet = Sheet(item)
+    (a, A), (b, B) = sheet.array(23, 1300), sheet.array(1300, 75)
+    found = sheet.program.multiply(a, b)
+    sheet.keep(Formula(found.shape, lambda p: op("sin", op("mul", found.at(p), number(0.02)))))
+    sheet.keep(sheet.program.reduce("max", Formula(found.shape, lambda p: op("neg", found.at(p))), [0]))
+    product = A.astype(np.float64) @ B
+
+    sines, least = sheet.run()
+
+    np.testing.assert_allclose(sines, np.sin(product * 0.02), atol=1e-5 if item == 4 else 1e-12)
+    np.testing.assert_allclose(least, (-product).max(0), rtol=1e-4 if item == 4 else 1e-12)
 
 
 def test_the_bound_of_a_product_finds_a_sum_that_lacks_its_last_term() -> None:

@@ -12,6 +12,7 @@ from handgrad.native.program import Definition, Map, Product, Program, Reduce, S
 from handgrad.native.scalars import Scalar
 
 Statement = Map | Reduce
+LONG = 1024  # terms of a product that are added up in one go
 
 
 @dataclass(eq=False)
@@ -136,8 +137,14 @@ def _leave_unstored(nests: Sequence[Nest], wanted: set[Array]) -> None:
     for nest in nests:
         for made in nest.definitions:
             elsewhere = any(made.array in other.reads for other in nests if other is not nest)
-            if isinstance(made, (Map, Product)) and made.array not in wanted and not elsewhere:
+            kept = isinstance(made, Product) and is_long(made)
+            if isinstance(made, (Map, Product)) and made.array not in wanted and not elsewhere and not kept:
                 nest.unstored.add(made.array)
+
+
+def is_long(product: Product) -> bool:
+    """Whether the terms of a product are added up in parts, and its sums wait in memory meanwhile."""
+    return product.k.extent > LONG
 
 
 def registers_of(nest: Nest) -> dict[Array, Scalar]:
