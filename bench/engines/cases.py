@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from handgrad.data import build_dataset, load_words
+from handgrad.native.tables import ROWS
 
 LR = 0.1
 Numbers = np.ndarray[Any, Any]
@@ -29,6 +30,13 @@ class Case:
         """Multiplications in the matrix products of a step of the names model: forward, and twice that backward."""
         columns = self.block_size * self.sizes["n_embd"] + VOCAB
         return 3 * self.batch_size * self.sizes["n_hidden"] * columns
+
+    @property
+    def multiply_adds_of_tables(self) -> int:
+        """Those that are left where an embedding's table is multiplied instead of the rows of a large batch."""
+        rows = VOCAB if self.batch_size >= ROWS * VOCAB else self.batch_size
+        embedded = rows * self.block_size * self.sizes["n_embd"]
+        return 3 * self.sizes["n_hidden"] * (embedded + self.batch_size * VOCAB)
 
     def data(self) -> tuple[Numbers, Numbers]:
         """Return contexts and targets of the built-in names."""
