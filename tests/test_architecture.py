@@ -21,6 +21,8 @@ MODULES = {
 DERIVING = [f"handgrad.{name}" for name in ("rules", "deriver", "simplifier")]  # the truth of a check is autograd alone
 ABOVE_DIAGNOSIS = [f"handgrad.{name}" for name in ("checker", "exercises", "training", "reports", "cli")]
 PIPELINE = ["handgrad.passes", "handgrad.diagnosis", *ABOVE_DIAGNOSIS]
+WITHOUT_TORCH = ("indices", "scalars", "arrays", "program", "tables", "orientation", "nests", "loops", "panels",
+                 "layout", "llvm", "updates", "lowering")  # fmt: skip
 FORBIDDEN = {
     "handgrad.errors": ["handgrad"],
     "handgrad.source": ["handgrad.graph", "handgrad.tracer", "handgrad.claims", *PIPELINE, "handgrad.models"],
@@ -43,10 +45,7 @@ FORBIDDEN = {
     "handgrad.training": ["handgrad.exercises", "handgrad.reports", "handgrad.cli"],
     "handgrad.exercises": ["handgrad.training", "handgrad.reports", "handgrad.cli"],
     "handgrad.native": [*PIPELINE, "handgrad.models", "handgrad.data"],
-    **{
-        f"handgrad.native.{name}": ["torch"]
-        for name in ("indices", "scalars", "arrays", "program", "nests", "layout", "llvm", "updates", "lowering")
-    },
+    **{f"handgrad.native.{name}": ["torch"] for name in WITHOUT_TORCH},
     "handgrad.reports": ["handgrad.models", "handgrad.training", "handgrad.data", "handgrad.exercises", "torch"],
 }
 

@@ -9,12 +9,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from handgrad.native.arrays import Array, Shape, domain_of, variables_of
 from handgrad.native.indices import Index, Var
-from handgrad.native.program import Definition, Map, Product, Program, Reduce, Scatter, bodies_of, loads_of
+from handgrad.native.program import (
+    Definition,
+    Map,
+    Product,
+    Program,
+    Reduce,
+    Scatter,
+    behind_copies,
+    bodies_of,
+    is_copy,
+    loads_of,
+)
 from handgrad.native.scalars import Scalar, load, replaced, replaced_in
 
 # what things cost, in vectors that are multiplied and added
@@ -22,6 +33,7 @@ COPIED, COPIED_FAR = 0.3, 1.5  # a number of a transposed copy, of `FAR` numbers
 SINGLE = 2.0  # a number that is read by itself
 ACROSS = 20.0  # the sum of the numbers of a vector
 FAR = 1 << 17
+COSTLIEST = 100  # a number of a formula
 GAIN = 0.01  # shapes are turned for at least such a part of the cost
 MOST = 10  # shapes that are tried
 
@@ -60,7 +72,9 @@ class Costs:
         self.definitions, self.lanes = definitions, lanes
         self.made = {d.array: d for d in definitions}
         self.shapes = {d.array: shape for d in definitions if (shape := _shape_of(d)) and _fills(d)}
-        self._known: dict[Turned, float] = {}
+        self._counted = [d for d in definitions if d.domain and all(v.extent for v in d.domain) and not is_copy(d)]
+        self._concerned = [self._shapes_of(d) for d in self._counted]
+        self._known: dict[tuple[int, Turned], _Cost] = {}
 
     def candidates(self) -> list[Shape]:
         """Return shapes of products that fit better into vectors when they are turned, those with most work first."""
@@ -72,46 +86,67 @@ class Costs:
         return sorted(gains, key=lambda shape: (-gains[shape], shape))[:MOST]
 
     def of(self, turned: Turned) -> float:
-        """Return what all definitions cost."""
-        if turned not in self._known:
-            copies: dict[tuple[Array, bool], float] = {}
-            each = sum(self._cost(d, turned, copies) for d in self.definitions)
-            self._known[turned] = each + sum(copies.values())
-        return self._known[turned]
+        """Return what all definitions cost; a copy that several of them read is made once."""
+        total, copies = 0.0, dict[Hashable, float]()
+        for number, concerned in enumerate(self._concerned):
+            key = number, turned & concerned
+            if key not in self._known:
+                self._known[key] = self._cost(self._counted[number], turned)
+            cost = self._known[key]
+            total += cost.own
+            if cost.copied is not None:
+                copies[cost.copied] = cost.of_copy
+        return total + sum(copies.values())
 
-    def _cost(self, d: Definition, turned: Turned, copies: dict[tuple[Array, bool], float]) -> float:
-        if not d.domain or is_copy(d) or not all(v.extent for v in d.domain):
-            return 0.0
-        shape = _shape_of(d)
-        is_turned = shape in turned
+    def _shapes_of(self, d: Definition) -> Turned:
+        """Return the shapes that the cost of a definition depends on: its own, and those of what it reads."""
+        nodes = [
+            *loads_of(*bodies_of(d)),
+            *(map(self.behind_copies, (d.left, d.right)) if isinstance(d, Product) else ()),
+        ]
+        found = {_shape_of(d), *(self.shapes.get(node.array) for node in nodes)}
+        return frozenset(shape for shape in found if shape is not None)
+
+    def _cost(self, d: Definition, turned: Turned) -> _Cost:
+        is_turned = _shape_of(d) in turned
         sizes = [v.extent for v in d.domain]
         rows, columns = sizes[-2:] if len(sizes) > 1 else (1, sizes[-1])
         lines = math.prod(sizes[:-2]) * (self._lines(columns, rows) if is_turned else self._lines(rows, columns))
-        if isinstance(d, Product):
-            node = self.behind_copies(right_of(d, is_turned))
-            along = d.domain[-2] if is_turned else d.domain[-1]
-            if not is_contiguous(node, along, self.shapes.get(node.array) in turned):
-                size = d.k.extent * along.extent
-                copies[node.array, is_turned] = size * (COPIED if size < FAR else COPIED_FAR)
-            return lines * d.k.extent
         last = d.domain[-2] if is_turned else d.domain[-1]
-        singles = sum(
-            last in node.variables and not is_contiguous(node, last, self.shapes.get(node.array) in turned)
-            for node in loads_of(*bodies_of(d))
+        if isinstance(d, Product):
+            node = self.behind_copies(d.left if is_turned else d.right)
+            if self._is_contiguous(node, last, turned):
+                return _Cost(lines * d.k.extent)
+            size = d.k.extent * last.extent
+            return _Cost(lines * d.k.extent, (node.array, is_turned), size * (COPIED if size < FAR else COPIED_FAR))
+        singles = sum(last in node.variables and not self._is_contiguous(node, last, turned)
+                      for node in loads_of(*bodies_of(d)))  # fmt: skip
+        points = math.prod(sizes)
+        across = points / last.extent * ACROSS if isinstance(d, Reduce) and last in d.over else 0.0
+        return _Cost(
+            lines * sum(min(body.costs, COSTLIEST) for body in bodies_of(d)) + SINGLE * singles * points + across
         )
-        across = math.prod(sizes) / last.extent * ACROSS if isinstance(d, Reduce) and last in d.over else 0.0
-        return lines * sum(min(body.costs, 100) for body in bodies_of(d)) + SINGLE * singles * math.prod(sizes) + across
 
     def _lines(self, rows: int, columns: int) -> float:
+        """Return how many vectors some rows take; half a vector takes half the time."""
         whole, rest = divmod(columns, self.lanes)
         return rows * (whole + (0 if not rest else 0.5 if rest <= self.lanes // 2 else 1))
 
+    def _is_contiguous(self, node: Scalar, along: Var, turned: Turned) -> bool:
+        return is_contiguous(node, along, self.shapes.get(node.array) in turned)
+
     def behind_copies(self, node: Scalar) -> Scalar:
-        """Return what a load reads, also where that has been copied in another order."""
-        while (made := self.made.get(node.array)) is not None and is_copy(made):
-            places = zip(made.position, node.position, strict=True)
-            node = replaced(bodies_of(made)[0], {v: to for index, to in places for v in index.variables})
-        return node
+        """Return what a load reads, also where that has been copied."""
+        return behind_copies(node, self.made)
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a definition costs by itself, and what the transposed copy does that it reads."""
+
+    own: float
+    copied: Hashable = None
+    of_copy: float = 0.0
 
 
 class _Turning:
@@ -165,11 +200,6 @@ class _Turning:
         return load(self._copies[id(body)].array, (Index.of(k), Index.of(column)))
 
 
-def right_of(product: Product, turned: bool) -> Scalar:
-    """Return the factor of which vectors are read, if the product is turned or if not."""
-    return product.left if turned else product.right
-
-
 def is_contiguous(node: Scalar, along: Var, turned: bool) -> bool:
     """Whether what a load reads along a variable lies side by side, if its array is turned or if not."""
     places = [index for index, size in zip(node.position, node.array.shape, strict=True) if size > 1]
@@ -177,11 +207,6 @@ def is_contiguous(node: Scalar, along: Var, turned: bool) -> bool:
         return False
     *others, last = places[::-1] if turned else places
     return last == Index.of(along) and not any(along in index.variables for index in others)
-
-
-def is_copy(d: Definition) -> bool:
-    """Whether a definition has the numbers of another array in another order."""
-    return isinstance(d, Map) and d.body.op == "load" and d.array.role == "temporary"
 
 
 def _shape_of(d: Definition) -> Shape | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from handgrad.native.arrays import Array, Shape, Tensor, as_truth, domain_of, variables_of
 from handgrad.native.indices import Entry, Index, Var
-from handgrad.native.scalars import TRUTH, Scalar, as_float, load, op
+from handgrad.native.scalars import TRUTH, Scalar, as_float, load, op, replaced
 
 IDENTITY = {"sum": 0.0, "max": float("-inf"), "min": float("inf"), "prod": 1.0}
 
@@ -224,6 +224,20 @@ def entries_of(position: Sequence[Index]) -> Iterator[Scalar]:
                 yield atom.of
             elif not isinstance(atom, Var):
                 yield from entries_of((atom.of,))
+
+
+def is_copy(definition: Definition) -> bool:
+    """Whether a definition has the numbers of another array, in any order."""
+    return isinstance(definition, Map) and definition.body.op == "load" and definition.array.role == "temporary"
+
+
+def behind_copies(node: Scalar, made: Mapping[Array, Definition]) -> Scalar:
+    """Return what a load reads, also where that has been copied; ``made`` are the definitions of arrays."""
+    while (definition := made.get(node.array)) is not None and is_copy(definition):
+        places = zip(definition.position, node.position, strict=True)
+        (body,) = bodies_of(definition)
+        node = replaced(body, {v: to for index, to in places for v in index.variables})
+    return node
 
 
 def bodies_of(definition: Definition) -> list[Scalar]:

@@ -20,7 +20,17 @@ from functools import reduce
 
 from handgrad.native.arrays import Array, domain_of, variables_of
 from handgrad.native.indices import Entry, Index, Remainder, Var, split
-from handgrad.native.program import Definition, Map, Product, Program, Scatter, bodies_of, loads_of, needed
+from handgrad.native.program import (
+    Definition,
+    Map,
+    Product,
+    Program,
+    Scatter,
+    behind_copies,
+    bodies_of,
+    loads_of,
+    needed,
+)
 from handgrad.native.scalars import Scalar, load, op, real, replaced, replaced_in
 
 ROWS = 2  # a batch has at least so many times the rows of the table
@@ -134,7 +144,7 @@ class _Tables:
 
     def _gather(self, node: Scalar, n: Var, k: Var) -> Gather | None:
         """Return a load as rows of a table, if it is that and it pays; ``n`` numbers the rows, ``k`` the columns."""
-        node = self._behind_copies(node)
+        node = behind_copies(node, self.made)
         if len(node.position) != 2 or not _is_entry(node.position[0]):
             return None
         row, column = node.position
@@ -146,13 +156,6 @@ class _Tables:
         place, within = (Index.of(Var(_FRESH + d, size)) for d, size in enumerate((gather.size, width)))
         by_place = replaced_in(row, {k: place * width + within}) == gather.row(Index.of(n), place)
         return gather if by_place and gather.pays(n.extent) else None
-
-    def _behind_copies(self, node: Scalar) -> Scalar:
-        """Return what a load reads, also where that has been copied."""
-        while isinstance(made := self.made.get(node.array), Map) and made.body.op == "load":
-            places = zip(made.position, node.position, strict=True)
-            node = replaced(made.body, {v: to for index, to in places for v in index.variables})
-        return node
 
     def _summed(self, gather: Gather, of: At, rows: int, columns: int) -> Array:
         """Return for each place and each row of the table the sum of ``of`` over the rows that read it."""
@@ -178,7 +181,7 @@ class _Tables:
         """Return ``of(h, t * width + e)`` as an array of t, h and e."""
         shape = (gather.size, rows, gather.width)
         array, (t, h, e) = Array(shape), variables_of(shape)
-        body = self._behind_copies(of(h, t * gather.width + e))
+        body = behind_copies(of(h, t * gather.width + e), self.made)
         self.definitions.append(Map(array, (t, h, e), body, domain_of(shape)))
         return array
 
