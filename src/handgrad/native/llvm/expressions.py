@@ -55,10 +55,14 @@ class Expressions:
     @contextmanager
     def bound(self, variable: Var, value: Any) -> Iterator[None]:
         """Inside, a loop variable has a value."""
+        before = self.variables.get(variable)
         self.variables[variable] = value
         with self.scope():
             yield
-        del self.variables[variable]
+        if before is None:
+            del self.variables[variable]
+        else:
+            self.variables[variable] = before
 
     @contextmanager
     def at(self, lanes: Lanes) -> Iterator[None]:

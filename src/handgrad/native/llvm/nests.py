@@ -7,6 +7,7 @@ from typing import Any
 
 from handgrad.native.indices import Index, Var
 from handgrad.native.layout import Layout
+from handgrad.native.llvm.ahead import ROWS_AHEAD, call_ahead
 from handgrad.native.llvm.builder import I32, Builder
 from handgrad.native.llvm.expressions import Expressions, Lanes
 from handgrad.native.llvm.forms import Start
@@ -133,6 +134,9 @@ class NestWriter:
             sums = ColumnSums(self.e, nest, contexts)
 
             def body() -> None:
+                if inner:
+                    following = self.b.ir.add(self.e.variables[inner[-1]], self.b.i64(ROWS_AHEAD))
+                    call_ahead(self.e, nest, inner[-1], [following], contexts)
                 for lanes in contexts:
                     with self.e.at(lanes), self.e.scope():
                         sums.add(self._emit(nest))

@@ -9,6 +9,7 @@ from typing import Any
 import llvmlite.ir as ir
 
 from handgrad.native.layout import LINE
+from handgrad.native.llvm.ahead import call_ahead
 from handgrad.native.llvm.builder import I8, Builder
 from handgrad.native.llvm.expressions import Lanes
 from handgrad.native.llvm.ranges import Ranges
@@ -174,6 +175,9 @@ class ProductWriter:
                         for vector, slot in zip(vectors, slots[r], strict=True):
                             b.ir.store(b.fma(one, vector, b.ir.load(slot)), slot)
 
+        if chunk is None or chunk.is_last:
+            following = [b.ir.add(place, b.i64(height)) for place in places]
+            call_ahead(e, nest, rows, following, contexts)
         b.loop(terms, step, unroll)
         for r in range(height):
             with e.bound(rows, places[r]):
