@@ -39,15 +39,20 @@ class Nest:
         """The variables that its statements reduce over."""
         return next((s.over for s in self.statements if isinstance(s, Reduce)), None)
 
-    @property
-    def reads(self) -> set[Array]:
-        """The arrays that it reads from memory or from its own registers."""
-        return {node.array for d in self.definitions for node in loads_of(*bodies_of(d))}
+    def __post_init__(self) -> None:
+        self.reads: set[Array] = set()  # the arrays that it reads, from memory or from its own registers
+        self.writes: set[Array] = set()  # the arrays that it computes
+        for definition in self.definitions:
+            self._note(definition)
 
-    @property
-    def writes(self) -> set[Array]:
-        """The arrays that it computes."""
-        return {d.array for d in self.definitions}
+    def add(self, statement: Statement) -> None:
+        """Add a statement."""
+        self.statements.append(statement)
+        self._note(statement)
+
+    def _note(self, definition: Definition) -> None:
+        self.reads |= {node.array for node in loads_of(*bodies_of(definition))}
+        self.writes.add(definition.array)
 
 
 def nests_of(program: Program, results: Iterable[Array]) -> list[Nest]:
@@ -60,7 +65,7 @@ def nests_of(program: Program, results: Iterable[Array]) -> list[Nest]:
             nests.append(_nest_of(definition))
         else:
             assert isinstance(definition, (Map, Reduce))
-            nests[place].statements.append(definition)
+            nests[place].add(definition)
     _leave_unstored(nests, wanted)
     _check_that_updates_come_last(nests, set(program.given))
     return nests

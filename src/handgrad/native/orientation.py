@@ -61,8 +61,7 @@ def turned(program: Program, shapes: Turned, costs: Costs) -> tuple[Program, dic
     """Return a program with what is computed in ``shapes`` turned, and its arrays that lie transposed."""
     turning = _Turning(costs, shapes)
     given = [turning.arrays.get(array, array) for array in program.given]
-    constants = {turning.arrays.get(array, array): of for array, of in program.constants.items()}
-    return replace(program, definitions=turning.definitions, given=given, constants=constants), turning.arrays
+    return replace(program, definitions=turning.definitions, given=given), turning.arrays
 
 
 class Costs:
@@ -156,7 +155,7 @@ class _Turning:
         self._costs, self._turned = costs, shapes
         self.arrays = {a: Array(a.shape[::-1], a.kind, a.name, a.role)
                        for a, shape in costs.shapes.items() if shape in shapes}  # fmt: skip
-        self._copies: dict[int, Scalar] = {}
+        self._copies: dict[Scalar, Array] = {}
         self.definitions: list[Definition] = []
         for d in costs.definitions:
             self.definitions.append(self._turn(d))
@@ -193,11 +192,10 @@ class _Turning:
         shape = (k.extent, column.extent)
         h, e = variables_of(shape)
         body = replaced(source, {k: h, column: e})
-        if id(body) not in self._copies:
-            array = Array(shape)
-            self.definitions.append(Map(array, (h, e), body, domain_of(shape)))
-            self._copies[id(body)] = load(array, (h, e))
-        return load(self._copies[id(body)].array, (Index.of(k), Index.of(column)))
+        if body not in self._copies:
+            self._copies[body] = Array(shape)
+            self.definitions.append(Map(self._copies[body], (h, e), body, domain_of(shape)))
+        return load(self._copies[body], (Index.of(k), Index.of(column)))
 
 
 def is_contiguous(node: Scalar, along: Var, turned: bool) -> bool:

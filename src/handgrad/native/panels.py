@@ -20,15 +20,16 @@ class Group:
     nests: list[Nest]
     grain: int = 0
 
-    @property
-    def reads(self) -> set[Array]:
-        """The arrays that it reads."""
-        return {array for nest in self.nests for array in nest.reads}
+    def __post_init__(self) -> None:
+        self.reads: set[Array] = set().union(*(nest.reads for nest in self.nests))
+        self.writes: set[Array] = set().union(*(nest.writes for nest in self.nests))
 
-    @property
-    def writes(self) -> set[Array]:
-        """The arrays that it computes."""
-        return {array for nest in self.nests for array in nest.writes}
+    def add(self, nest: Nest, grain: int) -> None:
+        """Add a nest, whose code takes ``grain`` columns at once."""
+        self.nests.append(nest)
+        self.grain = math.lcm(self.grain, grain)
+        self.reads |= nest.reads
+        self.writes |= nest.writes
 
     def is_aligned(self, *arrays: Array) -> bool:
         """Whether all nests read and write these arrays along one dimension, the columns of the panel alone."""
@@ -56,20 +57,18 @@ def groups_of(nests: Sequence[Nest], given: Sequence[Array], lanes: int, registe
         first = 0
         for number, group in enumerate(groups):
             if nest.reads & group.writes or nest.writes & (group.reads | group.writes):
-                first = number if _is_aligned(nest, group) else number + 1
+                first = number if _keeps_to_its_panel(nest, group) else number + 1
         joined = next((g for g in groups[first:] if _joins(nest, grain, g)), None)
         if joined is None:
             groups.append(Group([nest], grain))
         else:
-            joined.nests.append(nest)
-            joined.grain = math.lcm(joined.grain, grain)
+            joined.add(nest, grain)
     return groups
 
 
 def _copies_first(nests: Sequence[Nest], given: set[Array]) -> list[Nest]:
     """Return nests with those at the start that need nothing else: such as a transposed copy of a parameter."""
-    early = [n for n in nests if n.reads <= given and not n.writes & given]
-    return [*early, *(n for n in nests if n not in early)]
+    return sorted(nests, key=lambda n: not n.reads <= given or bool(n.writes & given))
 
 
 def _grain_of(nest: Nest, lanes: int, registers: int) -> int:
@@ -98,15 +97,14 @@ def _joins(nest: Nest, grain: int, group: Group) -> bool:
     )
 
 
-def _is_aligned(nest: Nest, group: Group) -> bool:
+def _keeps_to_its_panel(nest: Nest, group: Group) -> bool:
     """Whether a nest reads and writes, of what a group touches, the columns of its own panel only."""
     for other in group.nests:
         shared = (nest.reads & other.writes) | (nest.writes & (other.reads | other.writes))
         if shared and not all(n.domain for n in (nest, other)):
             return False
         for array in shared:
-            dims = _panel_dims(nest, array) | _panel_dims(other, array)
-            if not _agree(dims):
+            if not _agree(_panel_dims(nest, array) | _panel_dims(other, array)):
                 return False
     return True
 

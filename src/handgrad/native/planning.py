@@ -102,7 +102,7 @@ def plan_of(
     """Return a program as a plan; ``results`` are the loss and what else is kept when a step has run."""
     width, registers = vector_bytes()
     machine = Machine(item, width // item, registers)
-    limits, constants = limits_of(program), program.constants
+    limits = limits_of(program)
     loss, *gradients = results
     program, turned = oriented(with_tables(program, results), machine.lanes)
     kept = [turned.get(array, array) for array in results]
@@ -125,7 +125,7 @@ def plan_of(
         loss=place(loss, "loss"),
         gradients=[place(g, f"gradient {k}") for k, g in enumerate(gradients)],
         limits=[limits.get(_array(b)) for b in batch],
-        constants=[(place(array), np.asarray(of)) for array, of in constants.items()],
+        constants=[(place(array), np.asarray(of)) for array, of in program.constants.items()],
         code=object_of(ir_of(groups, layout, machine, fed=fed, loss=kept[0])),
     )
 

@@ -95,9 +95,6 @@ def _body(
             _nest(builder, layout, names[key], nest, form, variable)
         calls.append(partial(_call, builder, layout, names[key], form.starts))
 
-    def whole(arena: Any, *part: Any) -> None:
-        calls[0](arena, *part)
-
     def by_panels(arena: Any, first: Any = None, end: Any = None) -> None:
         last = builder.i64(group.panels.variable.extent) if end is None else end
 
@@ -108,7 +105,7 @@ def _body(
 
         builder.between(builder.i64(0) if first is None else first, last, panel, group.grain)
 
-    return by_panels if together else whole
+    return by_panels if together else calls[0]
 
 
 def _call(builder: Builder, layout: Layout, name: str, starts: Sequence[Start], arena: Any, *part: Any) -> None:

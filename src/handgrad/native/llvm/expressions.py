@@ -241,9 +241,15 @@ class Expressions:
         assert self.vector is not None
         assert self.lanes is not None
         if flat.factor_of(self.vector) == 1:
-            valid = None if self.is_padded(node.array, node.position) else self.lanes.valid
-            return self.b.load(base, self.index(flat), self.b.vector(scalar), valid)
+            return self.side_by_side(node.array, node.position)
         return self._by_lanes(scalar, lambda: self.b.load(base, self.index(flat), scalar))
+
+    def side_by_side(self, array: Array, position: tuple[Index, ...]) -> Any:
+        """Load a vector of numbers that lie side by side."""
+        assert self.lanes is not None
+        base, flat = self.place(array, position)
+        valid = None if self.is_padded(array, position) else self.lanes.valid
+        return self.b.load(base, self.index(flat), self.b.vector(self._type(array.kind)), valid)
 
     def place(self, array: Array, position: Sequence[Index]) -> tuple[Any, Index]:
         """Return an address, and how many elements after it a position in an array is."""

@@ -132,13 +132,13 @@ class Functions:
         b = self.b.ir
         t = b.fmul(self.b.intrinsic("fabs", x), self._c(x, -2 * LOG2_E))
         t = b.select(b.fcmp_ordered("<", t, self._c(x, -40.0)), self._c(x, -40.0), t)  # NaN stays
-        f, power = self._halves_of_power(t)
+        f, power = self._rest_and_power(t)
         p = b.fmul(f, self._polynomial(f, _EXP2M1))
         below = self.b.fma(power, p, b.fsub(power, self._c(x, 1.0)))  # exp(-2|x|) - 1
         ratio = b.fdiv(below, b.fadd(below, self._c(x, 2.0)))
         return self.b.intrinsic("copysign", ratio, x)
 
-    def _halves_of_power(self, t: Any) -> tuple[Any, Any]:
+    def _rest_and_power(self, t: Any) -> tuple[Any, Any]:
         """Return what of ``t`` is left of the nearest whole number n, and 2**n, for n of -126 to 127.
 
         A sum of `WHOLE` and t has n as its lowest bits.

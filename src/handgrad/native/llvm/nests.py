@@ -135,8 +135,7 @@ class NestWriter:
 
             def body() -> None:
                 if inner:
-                    following = self.b.ir.add(self.e.variables[inner[-1]], self.b.i64(ROWS_AHEAD))
-                    call_ahead(self.e, nest, inner[-1], [following], contexts)
+                    call_ahead(self.e, nest, inner[-1], [self.e.variables[inner[-1]]], ROWS_AHEAD, contexts)
                 for lanes in contexts:
                     with self.e.at(lanes), self.e.scope():
                         sums.add(self._emit(nest))

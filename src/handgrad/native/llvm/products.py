@@ -127,21 +127,11 @@ class ProductWriter:
 
     def _right(self, contexts: Sequence[Lanes]) -> list[Any]:
         """Return the vectors of the right-hand factor at the present term."""
-        b, e, right = self.b, self.e, self.product.right
-        base, flat = e.place(right.array, right.position)
         vectors = []
         for lanes in contexts:
-            with e.at(lanes):
-                valid = None if e.is_padded(right.array, right.position) else lanes.valid
-                vectors.append(b.load(base, e.index(flat), b.vector(b.real), valid))
+            with self.e.at(lanes):
+                vectors.append(self.e.side_by_side(self.product.right.array, self.product.right.position))
         return vectors
-
-    def _waiting(self, lanes: Lanes) -> Any:
-        """Return the sums of the chunks before this one."""
-        array, position = self.product.array, self.product.position
-        base, flat = self.e.place(array, position)
-        valid = None if self.e.is_padded(array, position) else lanes.valid
-        return self.b.load(base, self.e.index(flat), self.b.vector(self.b.real), valid)
 
     # -- tiles
 
@@ -157,8 +147,9 @@ class ProductWriter:
         slots = [[b.slot(b.vector(b.real)) for _ in contexts] for _ in range(height)]
         for r in range(height):
             for lanes, slot in zip(contexts, slots[r], strict=True):
-                with e.bound(rows, places[r]), e.at(lanes):
-                    b.ir.store(self._waiting(lanes) if chunk else b.constant(b.vector(b.real), 0.0), slot)
+                nothing = b.constant(b.vector(b.real), 0.0)
+                with e.bound(rows, places[r]), e.at(lanes):  # the sums of the chunks before this one wait in memory
+                    b.ir.store(e.side_by_side(product.array, product.position) if chunk else nothing, slot)
         left = product.left
         left_base, left_flat = e.place(left.array, left.position)
         terms = chunk.count if chunk else product.k.extent
@@ -176,8 +167,7 @@ class ProductWriter:
                             b.ir.store(b.fma(one, vector, b.ir.load(slot)), slot)
 
         if chunk is None or chunk.is_last:
-            following = [b.ir.add(place, b.i64(height)) for place in places]
-            call_ahead(e, nest, rows, following, contexts)
+            call_ahead(e, nest, rows, places, height, contexts)
         b.loop(terms, step, unroll)
         for r in range(height):
             with e.bound(rows, places[r]):

@@ -41,7 +41,7 @@ class Native:
         """Take so many steps that Ctrl-C need not wait."""
         steps = min(most, self._executor.chunk)
         config = self._run.config
-        rows = self._rows(self._draws, steps)
+        rows = self._executor.drawn_rows(steps, self._draws)
         rates = np.array([config.lr_at(state.step + k) for k in range(steps)])
         losses: list[float] = []
         self._executor.run(rows, {"lr": rates}, lambda made: losses.extend(made.tolist()))
@@ -52,7 +52,7 @@ class Native:
         from handgrad.training.engines.lock_step import compare_native
 
         self.save(state)
-        (rows,) = self._rows(Draws(self._draws.state), 1)
+        (rows,) = self._executor.drawn_rows(1, Draws(self._draws.state))
         judging = _plan(self._run.config, state, self._model, with_update=False)
         compare_native(judging, self._model or self._run.model, state, [data[rows] for data in self._run.dataset.train])
 
@@ -60,9 +60,6 @@ class Native:
         """Copy the parameters and the generator."""
         self._executor.store_parameters(self._ordered(state))
         state.draws = self._draws.state
-
-    def _rows(self, draws: Draws, steps: int) -> Any:
-        return draws.below(len(self._run.dataset.train.X), (steps, self._run.config.batch_size))
 
     def _ordered(self, state: State) -> list[Any]:
         return [state.arrays[place.name] for place in self._executor.plan.parameters]
